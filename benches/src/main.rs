@@ -1,0 +1,2 @@
+//! collbench.
+fn main() {}

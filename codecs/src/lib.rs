@@ -1,0 +1,2 @@
+//! Codecs.
+pub mod float;

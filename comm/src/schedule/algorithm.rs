@@ -1,0 +1,22 @@
+//! What a builder offers, and the list of all of them.
+
+use super::ir::{Cost, Schedule, Shape};
+use crate::error::Rank;
+
+/// Builds the schedules of one algorithm.
+pub trait Algorithm: Send + Sync {
+    /// Its name in options, tables and `explain`: the field's term, in snake case.
+    fn name(&self) -> &str;
+
+    /// Whether it can build for `shape`.
+    fn serves(&self, shape: &Shape) -> bool;
+
+    /// The program of `rank`, in one segment. Only called when it serves `shape`.
+    fn build(&self, shape: &Shape, rank: Rank) -> Schedule;
+
+    /// The stated cost; the checker holds the schedules to it exactly.
+    fn cost(&self, shape: &Shape) -> Cost;
+}
+
+/// Every flat algorithm. To add one, write its file and add its line here.
+pub static ALGORITHMS: &[&dyn Algorithm] = &[];

@@ -1,0 +1,12 @@
+//! Collectives as data: what one rank sends, receives and combines, and in which order.
+//!
+//! Nothing here touches memory or a wire. The engine executes a [`Schedule`]; the checker proves
+//! it; the planner prices it.
+
+mod algorithm;
+mod ir;
+
+pub use algorithm::{ALGORITHMS, Algorithm};
+pub use ir::{
+    Block, Buf, Collective, Cost, LevelCost, Round, Schedule, Shape, Slice, Slot, Space, Step,
+};

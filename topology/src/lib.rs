@@ -1,0 +1,2 @@
+//! Topology.
+#![forbid(unsafe_code)]

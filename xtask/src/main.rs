@@ -1,0 +1,2 @@
+//! The `xtask` chores.
+fn main() {}
