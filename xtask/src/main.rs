@@ -1,2 +1,51 @@
-//! The `xtask` chores.
-fn main() {}
+//! Chores as code: `cargo xtask <chore>`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod test;
+mod tidy;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Chores of the Syncline repository")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need, then run every check and every test: what CI runs.
+    Test {
+        /// Do not install anything; what is absent fails or is skipped with a printed reason.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Check the repository's own rules (file sizes, where `unsafe` may be, one wait loop, ...).
+    Tidy,
+}
+
+/// The repository's root folder.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Test { no_install } => test::run(&root(), !no_install),
+        Chore::Tidy => tidy::run(&root()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

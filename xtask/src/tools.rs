@@ -1,0 +1,54 @@
+//! What the tests need beyond Rust: installed by name and version.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Debian packages, each with a program that shows it is there.
+const DEBIAN: &[(&str, &str)] = &[("ip", "iproute2"), ("tc", "iproute2")];
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+/// Whether `program` runs.
+fn runs(program: &Path, argument: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(argument).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Installs the Debian packages that are missing.
+pub(crate) fn install_debian() -> Result<(), String> {
+    let mut missing: Vec<&str> =
+        DEBIAN.iter().filter(|(p, _)| !runs(Path::new(p), "-V")).map(|&(_, name)| name).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("xtask: installing {}", missing.join(" "));
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-qq", "install", "-y", "--no-install-recommends"])
+        .args(missing))
+}
+
+/// cargo-deny, built into `target/tools` unless it is installed already.
+pub(crate) fn cargo_deny(root: &Path, install: bool) -> Result<Option<PathBuf>, String> {
+    let own = root.join("target/tools/bin/cargo-deny");
+    let found = [PathBuf::from("cargo-deny"), own.clone()].into_iter().find(|p| runs(p, "-V"));
+    if found.is_some() || !install {
+        return Ok(found);
+    }
+    println!("xtask: building cargo-deny {CARGO_DENY_VERSION} (once)");
+    // Unoptimised: it runs for a second and would take minutes longer to build.
+    run(Command::new("cargo")
+        .current_dir(root)
+        .args(["install", "--quiet", "cargo-deny", "--version", CARGO_DENY_VERSION])
+        .args(["--locked", "--debug", "--no-default-features", "--root", "target/tools"]))?;
+    Ok(Some(own))
+}
+
+/// Runs `command` with its output shown.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
+}
