@@ -4,6 +4,7 @@
 //! `error`, `reduce`, `memory`, `rendezvous`, `transport`, `schedule`, `engine`, `collective`,
 //! `communicator`. Each uses what stands before it in this list, never what comes after it.
 
+pub mod collective;
 pub mod error;
 pub mod memory;
 pub mod reduce;

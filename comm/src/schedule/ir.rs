@@ -44,6 +44,58 @@ pub enum Collective {
     ExScan,
 }
 
+impl Collective {
+    /// Every collective.
+    pub const ALL: [Self; 11] = [
+        Self::AllReduce,
+        Self::ReduceScatter,
+        Self::AllGather,
+        Self::Broadcast,
+        Self::Reduce,
+        Self::Gather,
+        Self::Scatter,
+        Self::AllToAll,
+        Self::Barrier,
+        Self::Scan,
+        Self::ExScan,
+    ];
+
+    /// The name used by the CLI and in errors.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AllReduce => "all_reduce",
+            Self::ReduceScatter => "reduce_scatter",
+            Self::AllGather => "all_gather",
+            Self::Broadcast => "broadcast",
+            Self::Reduce => "reduce",
+            Self::Gather => "gather",
+            Self::Scatter => "scatter",
+            Self::AllToAll => "all_to_all",
+            Self::Barrier => "barrier",
+            Self::Scan => "scan",
+            Self::ExScan => "exscan",
+        }
+    }
+
+    /// The collective called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+
+    /// Whether it combines values, and so takes an operator.
+    pub const fn reduces(self) -> bool {
+        matches!(
+            self,
+            Self::AllReduce | Self::ReduceScatter | Self::Reduce | Self::Scan | Self::ExScan
+        )
+    }
+
+    /// Whether one rank is special.
+    pub const fn is_rooted(self) -> bool {
+        matches!(self, Self::Broadcast | Self::Reduce | Self::Gather | Self::Scatter)
+    }
+}
+
 /// A logical block: which part of the collective's data some bytes are.
 ///
 /// In [`Space::Vector`] its position; in [`Space::PerRank`] the rank whose part it is; in
