@@ -1,5 +1,6 @@
 //! What a builder offers, and the list of all of them.
 
+use super::algorithms as a;
 use super::ir::{Cost, Schedule, Shape};
 use crate::error::Rank;
 
@@ -19,4 +20,10 @@ pub trait Algorithm: Send + Sync {
 }
 
 /// Every flat algorithm. To add one, write its file and add its line here.
-pub static ALGORITHMS: &[&dyn Algorithm] = &[];
+pub static ALGORITHMS: &[&dyn Algorithm] = &[
+    &a::RecursiveDoubling::DOUBLING,
+    &a::RecursiveDoubling::TRIPLING,
+    &a::RecursiveDoubling::QUADRUPLING,
+    &a::RingAllReduce,
+    &a::RingReduceScatter,
+];

@@ -250,7 +250,9 @@ pub struct Schedule {
     pub stage: Vec<Slot>,
     /// `Some(first)`: work slot i holds what belongs in output slot `first + i`, and may lie in
     /// the same memory when the two formats have the same width. The engine then spares the
-    /// scratch, and the last copy becomes the operator's last step in place.
+    /// scratch, and the last copy becomes the operator's last step in place. This concerns the
+    /// work slots that are `Slot::Of` the very block of their output slot; all others (`Any`,
+    /// another block, or past the output's end) are scratch of their own.
     pub work_in_output: Option<u32>,
     /// The steps.
     pub rounds: Vec<Round>,

@@ -4,6 +4,9 @@
 //! it; the planner prices it.
 
 mod algorithm;
+mod algorithms;
+mod canonical;
+mod compose;
 mod ir;
 
 pub use algorithm::{ALGORITHMS, Algorithm};
