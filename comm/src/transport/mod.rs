@@ -8,6 +8,9 @@
 //! No method blocks. The engine polls, and when nothing moves it arms every transport it uses and
 //! sleeps in its one wait loop until one of them wakes it.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
 
@@ -135,7 +138,9 @@ pub trait Transport: Send {
 
     /// Housekeeping that no single pipe triggers: accept connections, flush what `send` took
     /// but could not pass on, notice dead peers. Returns a fault of a peer that is gone even if
-    /// no pipe to it was touched, once per peer.
+    /// no pipe to it was touched, once per peer. A peer that left in good order (it dropped its
+    /// end) need not be reported here: a rank that is done may leave while the others still talk
+    /// among themselves. Wanting something of it is what fails, after all it sent was taken.
     fn progress(&mut self) -> Result<(), Fault>;
 
     /// Announces that the caller will sleep. After this, any arrival, and any room made in a
@@ -147,7 +152,8 @@ pub trait Transport: Send {
     fn disarm(&mut self);
 
     /// The word to wait on with [`Sleep::Futex`], and the value it holds while nothing has
-    /// happened since `arm`; `None` when this transport cannot be waited for that way.
+    /// happened since `arm`; `None` when this transport cannot be waited for that way. Other
+    /// processes wake it: wait without `FUTEX_PRIVATE_FLAG`.
     fn futex(&self) -> Option<(&AtomicU32, u32)>;
 
     /// Descriptors to wait for readability on with [`Sleep::Poll`].
