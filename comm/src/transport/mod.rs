@@ -107,8 +107,9 @@ pub trait Transport: Send {
     ///
     /// `accepted` says how many payload bytes the pipe has taken so far; the caller starts with
     /// 0 and calls again with the same arguments, and no other frame on this pipe between, until
-    /// the answer is `true`. The memory of `parts` belongs to the caller again after that. A
-    /// caller that gives up half-way must abandon the whole communicator.
+    /// the answer is `true`. The bytes of `parts` that `accepted` counts are taken for good: the
+    /// caller may overwrite them at once. A caller that gives up half-way must abandon the whole
+    /// communicator.
     fn send(
         &mut self,
         lane: Lane,
