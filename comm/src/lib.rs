@@ -8,6 +8,7 @@ pub mod collective;
 pub mod error;
 pub mod memory;
 pub mod reduce;
+pub mod rendezvous;
 pub mod schedule;
 pub mod transport;
 

@@ -1,0 +1,84 @@
+//! Proof that both ends of a connection belong to the job, without sending the secret.
+//!
+//! Mutual challenge and response with a keyed hash (the scheme of ISO/IEC 9798-4, mechanism 4:
+//! three passes, a fresh nonce from each side, the roles kept apart). It keeps strangers out; it
+//! does not encrypt, and it does not protect against someone who can alter packets on the way.
+
+use std::fmt;
+
+use super::handshake::{HELLO_BYTES, Nonce};
+
+/// The secret of a job: 128 random bits.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Secret([u8; 16]);
+
+impl Secret {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// What a proof is: a keyed BLAKE3 hash. Comparing two takes constant time.
+pub(crate) type Proof = blake3::Hash;
+
+/// The key that proofs are made with, derived from the job's secret.
+#[derive(Clone)]
+pub struct JobKey([u8; 32]);
+
+impl fmt::Debug for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JobKey(withheld)")
+    }
+}
+
+impl JobKey {
+    pub(crate) fn new(secret: &Secret) -> Self {
+        Self(blake3::derive_key("syncline 2026-11 connection proof", secret.bytes()))
+    }
+
+    /// What the accepting side sends: it saw the connector's nonce and knows the secret.
+    pub(crate) fn acceptor_proof(&self, connector: &Nonce, acceptor: &Nonce) -> Proof {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"acceptor").update(connector).update(acceptor).finalize()
+    }
+
+    /// What the connecting side sends; it also vouches for what the connection is for.
+    pub(crate) fn connector_proof(
+        &self,
+        connector: &Nonce,
+        acceptor: &Nonce,
+        hello: &[u8; HELLO_BYTES],
+    ) -> Proof {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"connector").update(connector).update(acceptor).update(hello).finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proofs_depend_on_everything() {
+        let key = JobKey::new(&Secret::from_bytes([1; 16]));
+        let other = JobKey::new(&Secret::from_bytes([2; 16]));
+        let (a, b, hello) = ([1; 16], [2; 16], [0; HELLO_BYTES]);
+        let proof = key.connector_proof(&a, &b, &hello);
+        assert_eq!(proof, key.connector_proof(&a, &b, &hello));
+        assert_ne!(proof, other.connector_proof(&a, &b, &hello));
+        assert_ne!(proof, key.connector_proof(&b, &a, &hello));
+        assert_ne!(proof, key.connector_proof(&a, &b, &[1; HELLO_BYTES]));
+        assert_ne!(key.acceptor_proof(&a, &b), other.acceptor_proof(&a, &b));
+        assert_ne!(key.acceptor_proof(&a, &b), key.acceptor_proof(&b, &a));
+    }
+}

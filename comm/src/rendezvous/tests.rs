@@ -1,0 +1,399 @@
+//! Whole rendezvous, one thread per rank, on loopback.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+
+const LOOPBACK: Option<&str> = Some("127.0.0.1");
+
+fn nothing(_: &[MemberInfo]) -> Vec<u8> {
+    Vec::new()
+}
+
+fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a> {
+    Participant {
+        rank,
+        ranks,
+        deadline: Instant::now() + within,
+        interface: None,
+        payload: Vec::new(),
+        agree: &nothing,
+    }
+}
+
+fn arrive(at: &Rendezvous, rank: Rank, ranks: Rank, within: Duration) -> Result<Membership> {
+    join(at, &participant(rank, ranks, within), &mut block_on_fds)
+}
+
+/// Every `(rank, ranks)` at once; results in that order.
+fn arrive_all(at: &Rendezvous, who: &[(Rank, Rank)], within: Duration) -> Vec<Result<Membership>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = who
+            .iter()
+            .map(|&(rank, ranks)| scope.spawn(move || arrive(at, rank, ranks, within)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn by_id() -> Rendezvous {
+    Rendezvous::Id(UniqueId::listen(LOOPBACK).unwrap())
+}
+
+fn reason(result: Result<Membership>) -> String {
+    result.err().expect("must fail").to_string()
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+#[test]
+fn many_ranks_get_the_same_table() {
+    let at = by_id();
+    let who: Vec<_> = (0..64).map(|rank| (rank, 64)).collect();
+    let memberships: Vec<_> = arrive_all(&at, &who, LONG).into_iter().map(Result::unwrap).collect();
+    let table = &memberships[0].members;
+    assert_eq!(table.len(), 64);
+    for (membership, rank) in memberships.iter().zip(0..) {
+        assert_eq!(&membership.members, table);
+        let me = &table[rank as usize];
+        assert_eq!(me.rank, rank);
+        assert_eq!(me.pid, std::process::id());
+        assert!(me.same_host(&table[0]));
+        assert_eq!(me.addresses, membership.listener.addresses());
+        assert!(me.addresses.iter().all(|a| a.ip().is_loopback()));
+        assert_eq!(membership.listener.strangers(), 0);
+    }
+}
+
+#[test]
+fn all_interfaces_serve_when_none_is_named() {
+    let at = Rendezvous::Id(UniqueId::listen(None).unwrap());
+    let both = arrive_all(&at, &[(0, 2), (1, 2)], LONG);
+    for membership in both {
+        assert_eq!(membership.unwrap().members.len(), 2);
+    }
+}
+
+#[test]
+fn a_job_of_one_needs_nobody() {
+    assert_eq!(arrive(&by_id(), 0, 1, LONG).unwrap().members.len(), 1);
+}
+
+#[test]
+fn payloads_reach_the_root_and_its_word_reaches_everybody() {
+    let at = by_id();
+    let agree = |members: &[MemberInfo]| members.iter().map(|m| m.payload[0] * 2).collect();
+    let agreed: Vec<Vec<u8>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..3_u8)
+            .map(|rank| {
+                let at = &at;
+                scope.spawn(move || {
+                    let me = Participant {
+                        payload: vec![10 + rank],
+                        agree: &agree,
+                        ..participant(u32::from(rank), 3, LONG)
+                    };
+                    join(at, &me, &mut block_on_fds).unwrap().agreed
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(agreed, vec![vec![20, 22, 24]; 3]);
+}
+
+#[test]
+fn missing_ranks_are_named_on_every_rank() {
+    let at = by_id();
+    let within = Duration::from_millis(1000);
+    for result in arrive_all(&at, &[(0, 8), (3, 8), (6, 8)], within) {
+        let reason = reason(result);
+        assert!(reason.contains("5 of 8 ranks have not come: 1-2, 4-5, 7;"), "{reason}");
+    }
+}
+
+#[test]
+fn a_rank_claimed_twice_fails_the_job_on_every_rank() {
+    for reason in with_root_first((0, 4), &[(2, 4), (2, 4)]) {
+        assert!(reason.contains("claim the same rank"), "{reason}");
+    }
+}
+
+#[test]
+fn different_world_sizes_fail_the_job_on_every_rank() {
+    for reason in with_root_first((0, 3), &[(1, 4)]) {
+        assert!(reason.contains("one of 4 ranks, rank 0 as one of 3"), "{reason}");
+    }
+}
+
+/// Lets one rank take the root's place before the others come; why they all fail.
+fn with_root_first(root: (Rank, Rank), others: &[(Rank, Rank)]) -> Vec<String> {
+    let at = by_id();
+    let Rendezvous::Id(id) = &at else { unreachable!() };
+    let results = thread::scope(|scope| {
+        let root = scope.spawn(|| arrive(&at, root.0, root.1, LONG));
+        while registry::holds(id) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut results = arrive_all(&at, others, LONG);
+        results.push(root.join().unwrap());
+        results
+    });
+    results.into_iter().map(reason).collect()
+}
+
+#[test]
+fn a_rank_outside_the_job_is_an_argument_error() {
+    assert!(reason(arrive(&by_id(), 4, 4, LONG)).contains("ranks count from 0"));
+}
+
+#[test]
+fn an_id_serves_one_job() {
+    let at = by_id();
+    let first = arrive_all(&at, &[(0, 2), (1, 2)], LONG);
+    let keep: Vec<_> = first.into_iter().map(Result::unwrap).collect();
+    let Rendezvous::Id(id) = &at else { unreachable!() };
+    let root = keep.into_iter().find(|m| m.listener.addresses() == id.addresses()).unwrap();
+    let late = thread::spawn(move || reason(arrive(&at, 1, 2, LONG)));
+    while !late.is_finished() {
+        root.listener.service().unwrap();
+        thread::yield_now();
+    }
+    let reason = late.join().unwrap();
+    assert!(reason.contains("complete already"), "{reason}");
+}
+
+#[test]
+fn an_id_whose_root_is_gone_fails_within_the_deadline() {
+    let at = by_id();
+    if let Rendezvous::Id(id) = &at {
+        drop(registry::claim(id));
+    }
+    let reason = reason(arrive(&at, 1, 2, Duration::from_millis(300)));
+    assert!(reason.contains("cannot reach the root"), "{reason}");
+}
+
+#[test]
+fn an_abort_ends_the_rendezvous() {
+    let mut calls = 0;
+    let mut wait = |fds: &[std::os::fd::BorrowedFd<'_>], _| {
+        calls += 1;
+        if calls > 2 {
+            return Err(Error::System {
+                what: "test".to_owned(),
+                source_text: "aborted".to_owned(),
+                hint: String::new(),
+            });
+        }
+        block_on_fds(fds, Instant::now())
+    };
+    let result = join(&by_id(), &participant(0, 2, LONG), &mut wait);
+    assert!(reason(result).contains("aborted"));
+}
+
+fn by_file(path: &Path) {
+    let at = Rendezvous::File(path.to_owned());
+    for result in arrive_all(&at, &[(1, 3), (2, 3), (0, 3)], LONG) {
+        assert_eq!(result.unwrap().members.len(), 3);
+    }
+    assert!(!path.exists(), "the root removes the file when everybody has come");
+}
+
+#[test]
+fn a_file_brings_ranks_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job");
+    by_file(&path);
+    by_file(&path);
+}
+
+#[test]
+fn a_file_left_by_a_dead_job_is_waited_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job");
+    let (dead, listener) = open_root(LOOPBACK).unwrap();
+    file::publish(&path, &dead).unwrap();
+    drop(listener);
+    join_with_late_root(&path);
+}
+
+#[test]
+fn a_file_that_leads_to_a_root_that_never_answers_is_waited_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("job");
+    let (silent, _listener) = open_root(LOOPBACK).unwrap();
+    file::publish(&path, &silent).unwrap();
+    join_with_late_root(&path);
+}
+
+/// Rank 1 comes first and finds whatever is at `path`; rank 0 comes when rank 1 has looked.
+fn join_with_late_root(path: &Path) {
+    let at = Rendezvous::File(path.to_owned());
+    let (looked, has_looked) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        let at = &at;
+        let early = scope.spawn(move || {
+            let mut wait = |fds: &[std::os::fd::BorrowedFd<'_>], until| {
+                looked.send(()).ok();
+                block_on_fds(fds, until)
+            };
+            join(at, &participant(1, 2, LONG), &mut wait)
+        });
+        has_looked.recv().unwrap();
+        arrive(at, 0, 2, LONG).unwrap();
+        assert_eq!(early.join().unwrap().unwrap().members.len(), 2);
+    });
+}
+
+#[test]
+fn without_rank_0_the_file_never_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = Rendezvous::File(folder.path().join("job"));
+    let reason = reason(arrive(&at, 1, 2, Duration::from_millis(150)));
+    assert!(reason.contains("does not exist"), "{reason}");
+}
+
+#[test]
+fn strangers_are_dropped_and_disturb_nothing() {
+    let at = by_id();
+    let Rendezvous::Id(id) = &at else { unreachable!() };
+    let address = id.addresses()[0];
+    // Random bytes, a well-formed greeting and nothing more, and one that hangs up at once.
+    let noise = TcpStream::connect(address).unwrap();
+    (&noise).write_all(&[0x5a; 200]).unwrap();
+    let half = TcpStream::connect(address).unwrap();
+    (&half).write_all(b"SynclinC\x01\0").unwrap();
+    drop(TcpStream::connect(address).unwrap());
+    let other = UniqueId::new(Secret::from_bytes([9; 16]), &[address.ip()], address.port());
+    let results = thread::scope(|scope| {
+        let stranger = scope.spawn(|| arrive(&Rendezvous::Id(other), 1, 2, LONG));
+        let root = scope.spawn(|| arrive(&at, 0, 2, LONG));
+        let stranger = reason(stranger.join().unwrap());
+        assert!(stranger.contains("does not belong to this job"), "{stranger}");
+        let member = arrive(&at, 1, 2, LONG);
+        [root.join().unwrap(), member]
+    });
+    let [root, member] = results.map(Result::unwrap);
+    assert_eq!(root.members, member.members);
+    // The stranger with the wrong secret hangs up itself, after a proper greeting.
+    assert_eq!(root.listener.strangers(), 2);
+    let mut end = Vec::new();
+    assert!((&noise).read_to_end(&mut end).is_err() || end.is_empty());
+    drop(half);
+    while root.listener.strangers() < 3 {
+        root.listener.service().unwrap();
+    }
+}
+
+fn hello(communicator: u64, purpose: Purpose, tag: u64) -> Hello {
+    Hello { communicator, purpose, lane: 1, from: 2, to: 3, tag }
+}
+
+/// Connects as a rank does, and returns the socket and everything sent on it.
+fn dial(listener: &Listener, address: &Address, hello: &Hello) -> (OwnedFd, Vec<u8>) {
+    let mut dial = Dial::start(address, hello).unwrap();
+    let proven = loop {
+        listener.service().unwrap();
+        if let Some(proven) = dial.advance(listener.key()).unwrap() {
+            break proven;
+        }
+    };
+    let fd = dial.into_fd();
+    rustix::io::write(&fd, &proven).unwrap();
+    (fd, proven.to_vec())
+}
+
+fn solitary() -> Arc<Listener> {
+    arrive(&by_id(), 0, 1, LONG).unwrap().listener
+}
+
+#[test]
+fn connections_reach_whoever_registered_before_or_after() {
+    let listener = solitary();
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    let local = Address::Local(listener.local_name().to_vec());
+    let early = hello(7, Purpose::Pipe, 1);
+    let (sender, _) = dial(&listener, &tcp, &early);
+    rustix::io::write(&sender, b"data behind the hello").unwrap();
+    let (_channel, _) = dial(&listener, &local, &hello(7, Purpose::Local, 2));
+    let accept = |inbox: &Inbox| loop {
+        listener.service().unwrap();
+        if let Some(accepted) = inbox.take() {
+            return accepted;
+        }
+    };
+    // Both connections are in before anybody registers.
+    for _ in 0..100 {
+        listener.service().unwrap();
+    }
+    let pipes = listener.register(7, Purpose::Pipe).unwrap();
+    let channels = listener.register(7, Purpose::Local).unwrap();
+    let first = accept(&pipes);
+    assert_eq!(first.hello, early);
+    let mut bytes = [0; 64];
+    let read = rustix::io::read(&first.fd, &mut bytes).unwrap();
+    assert_eq!(&bytes[..read], b"data behind the hello");
+    assert_eq!(accept(&channels).hello.tag, 2);
+    let (_late, _) = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 3));
+    assert_eq!(accept(&pipes).hello.tag, 3);
+    assert!(pipes.take().is_none() && channels.take().is_none());
+}
+
+#[test]
+fn a_destroyed_communicator_turns_latecomers_away() {
+    let listener = solitary();
+    drop(listener.register(7, Purpose::Pipe).unwrap());
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    let (fd, _) = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 0));
+    let mut stream = TcpStream::from(fd);
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    loop {
+        listener.service().unwrap();
+        if matches!(stream.read(&mut [0; 1]), Ok(0)) {
+            break;
+        }
+    }
+    assert_eq!(listener.strangers(), 0);
+}
+
+#[test]
+fn a_replayed_hello_proves_nothing() {
+    let listener = solitary();
+    let inbox = listener.register(7, Purpose::Pipe).unwrap();
+    let address = listener.addresses()[0];
+    let (_fd, proven) = dial(&listener, &Address::Tcp(address), &hello(7, Purpose::Pipe, 0));
+    while inbox.take().is_none() {
+        listener.service().unwrap();
+    }
+    // Another connection with a greeting of its own, then the recorded proof.
+    let mut replay = TcpStream::connect(address).unwrap();
+    let mut greeting = b"SynclinC\x01\0".to_vec();
+    greeting.resize(32, 0);
+    replay.write_all(&greeting).unwrap();
+    replay.write_all(&proven).unwrap();
+    while listener.strangers() == 0 {
+        listener.service().unwrap();
+    }
+    assert!(inbox.take().is_none());
+}
+
+#[test]
+fn another_protocol_version_is_told_ours() {
+    let listener = solitary();
+    let mut old = TcpStream::connect(listener.addresses()[0]).unwrap();
+    let mut greeting = b"SynclinC\x63\0".to_vec();
+    greeting.resize(32, 0);
+    old.write_all(&greeting).unwrap();
+    while listener.strangers() == 0 {
+        listener.service().unwrap();
+    }
+    let mut answer = [0; 10];
+    old.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"SynclinA\x01\0");
+}
