@@ -17,6 +17,22 @@ pub trait Algorithm: Send + Sync {
 
     /// The stated cost; the checker holds the schedules to it exactly.
     fn cost(&self, shape: &Shape) -> Cost;
+
+    /// Whether the stated cost is exact; otherwise no number of it may be exceeded. Only
+    /// combinators over uneven groups state bounds.
+    fn cost_is_exact(&self, _shape: &Shape) -> bool {
+        true
+    }
+
+    /// The topology level of the link between two ranks: an index into [`Cost::levels`].
+    fn level(&self, _a: Rank, _b: Rank) -> usize {
+        0
+    }
+
+    /// The topology level that the local reductions in a stage of its rounds are charged to.
+    fn stage_level(&self, _stage: u32) -> usize {
+        0
+    }
 }
 
 /// Every flat algorithm. To add one, write its file and add its line here.

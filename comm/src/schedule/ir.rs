@@ -291,7 +291,8 @@ pub struct Cost {
 /// Cost at one level of the topology.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelCost {
-    /// Messages on the longest chain of dependent messages.
+    /// Messages on the longest chain of dependent messages: a message depends on another when a
+    /// chain of waits for memory (at either end) leads to it. The order on a link does not count.
     pub rounds: u64,
     /// Blocks sent by the rank that sends most.
     pub sent_blocks: u64,
@@ -299,7 +300,7 @@ pub struct LevelCost {
     pub sent_acc_blocks: u64,
     /// Blocks received by the rank that receives most.
     pub received_blocks: u64,
-    /// Messages sent or received by the rank that has most.
+    /// Messages by the rank that has most, sent and received ones added up.
     pub messages: u64,
     /// Blocks combined by the rank that combines most.
     pub reduced_blocks: u64,

@@ -6,6 +6,7 @@
 mod algorithm;
 mod algorithms;
 mod canonical;
+pub mod checker;
 mod compose;
 mod ir;
 
