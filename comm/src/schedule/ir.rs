@@ -217,6 +217,20 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The slices of all its operands.
+    pub fn operands(&self) -> impl Iterator<Item = &Slice> {
+        let [a, b, c]: [&[Slice]; 3] = match self {
+            Self::Send { src: a, .. } | Self::Recv { dst: a, .. } => [a, &[], &[]],
+            Self::RecvReduce { local: a, dst: b, .. } | Self::Copy { src: a, dst: b } => {
+                [a, b, &[]]
+            }
+            Self::Reduce { a, b, dst } => [a, b, dst],
+        };
+        a.iter().chain(b).chain(c)
+    }
+}
+
 /// Steps that may run together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
@@ -291,8 +305,9 @@ pub struct Cost {
 /// Cost at one level of the topology.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelCost {
-    /// Messages on the longest chain of dependent messages: a message depends on another when a
-    /// chain of waits for memory (at either end) leads to it. The order on a link does not count.
+    /// Messages on the longest chain of dependent messages: one depends on another when its
+    /// sender must first have received that, directly or through others. Messages that wait at
+    /// the receiver only, for memory or for their turn, do not add up.
     pub rounds: u64,
     /// Blocks sent by the rank that sends most.
     pub sent_blocks: u64,

@@ -9,6 +9,8 @@ mod canonical;
 pub mod checker;
 mod compose;
 mod ir;
+#[cfg(test)]
+mod proofs;
 
 pub use algorithm::{ALGORITHMS, Algorithm};
 pub use ir::{

@@ -20,17 +20,26 @@ impl<'a> Counter<'a> {
         Self { plan, links, depth: vec![0; plan.ops.len() * links.levels] }
     }
 
-    /// `unit` runs: everything it waits for has told it its depth.
-    pub(super) fn run(&mut self, unit: u32) {
+    /// An event runs: everything it waits for has run.
+    pub(super) fn run(&mut self, graph: &Graph, unit: u32) {
+        let levels = self.links.levels;
         let op = &self.plan.ops[unit as usize];
         if op.kind == Kind::Send {
+            let end = graph.partner[unit as usize];
+            self.reach(unit, end);
             let level = self.links.between(self.plan.at(unit).rank, op.peer);
-            self.depth[unit as usize * self.links.levels + level] += 1;
+            let sent = self.depth[unit as usize * levels + level];
+            let depth = &mut self.depth[end as usize * levels + level];
+            *depth = (*depth).max(sent + 1);
+        }
+        for op in graph.ends(unit) {
+            for &later in graph.later(op) {
+                self.reach(op, later);
+            }
         }
     }
 
-    /// `later` waits for `earlier`, which has run.
-    pub(super) fn edge(&mut self, earlier: u32, later: u32) {
+    fn reach(&mut self, earlier: u32, later: u32) {
         let levels = self.links.levels;
         for level in 0..levels {
             let reached = self.depth[earlier as usize * levels + level];
@@ -40,7 +49,7 @@ impl<'a> Counter<'a> {
     }
 
     /// The counts, once everything has run.
-    pub(super) fn cost(&self, graph: &Graph, space: Space) -> Cost {
+    pub(super) fn cost(&self, space: Space) -> Cost {
         let levels = self.links.levels;
         let mut worst = vec![LevelCost::default(); levels];
         for rank in 0..self.plan.ranks() {
@@ -48,11 +57,9 @@ impl<'a> Counter<'a> {
                 *worst = max(*worst, mine);
             }
         }
-        for (op, depth) in self.depth.chunks_exact(levels).enumerate() {
-            if graph.unit(self.plan, op as u32) == op as u32 {
-                for (worst, &depth) in worst.iter_mut().zip(depth) {
-                    worst.rounds = worst.rounds.max(u64::from(depth));
-                }
+        for depth in self.depth.chunks_exact(levels) {
+            for (worst, &depth) in worst.iter_mut().zip(depth) {
+                worst.rounds = worst.rounds.max(u64::from(depth));
             }
         }
         let blocks = match space {

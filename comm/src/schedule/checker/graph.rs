@@ -14,7 +14,7 @@ pub(super) struct Graph {
     pub(super) partner: Vec<u32>,
     /// The next message on the same link, by sends.
     next: Vec<u32>,
-    /// `waits` by earlier end: later ends of `u` are `later[first[u]..first[u + 1]]`.
+    /// `waits` by earlier end: later ends of `op` are `later[first[op]..first[op + 1]]`.
     first: Vec<u32>,
     later: Vec<u32>,
     /// How much each operation still waits for.
@@ -32,8 +32,7 @@ impl Graph {
         };
         graph.match_messages(plan)?;
         for &(earlier, later) in &plan.waits {
-            let earlier = graph.unit(plan, earlier) as usize;
-            graph.first[earlier + 1] += 1;
+            graph.first[earlier as usize + 1] += 1;
             let later = graph.unit(plan, later) as usize;
             graph.missing[later] += 1;
         }
@@ -42,8 +41,8 @@ impl Graph {
         }
         let mut fill = graph.first.clone();
         for &(earlier, later) in &plan.waits {
-            let at = &mut fill[graph.unit(plan, earlier) as usize];
-            graph.later[*at as usize] = graph.unit(plan, later);
+            let at = &mut fill[earlier as usize];
+            graph.later[*at as usize] = later;
             *at += 1;
         }
         Ok(graph)
@@ -105,9 +104,10 @@ impl Graph {
         order.reserve(events);
         while let Some(unit) = ready.pop() {
             order.push(unit);
-            let range = self.first[unit as usize] as usize..self.first[unit as usize + 1] as usize;
-            for i in range {
-                self.release(self.later[i], &mut ready);
+            for op in self.ends(unit) {
+                for i in self.first[op as usize]..self.first[op as usize + 1] {
+                    self.release(self.unit(plan, self.later[i as usize]), &mut ready);
+                }
             }
             if self.next[unit as usize] != NONE {
                 self.release(self.next[unit as usize], &mut ready);
@@ -116,9 +116,15 @@ impl Graph {
         if order.len() == events { Ok(()) } else { Err(self.deadlock(plan)) }
     }
 
-    /// The events that wait for memory which the event `unit` touches.
-    pub(super) fn later(&self, unit: u32) -> &[u32] {
-        let (first, end) = (self.first[unit as usize], self.first[unit as usize + 1]);
+    /// The operations of an event: one, or a send and its receive.
+    pub(super) fn ends(&self, unit: u32) -> impl Iterator<Item = u32> + use<> {
+        let partner = self.partner[unit as usize];
+        std::iter::once(unit).chain((partner != NONE).then_some(partner))
+    }
+
+    /// The operations that wait for memory which `op` touches.
+    pub(super) fn later(&self, op: u32) -> &[u32] {
+        let (first, end) = (self.first[op as usize], self.first[op as usize + 1]);
         &self.later[first as usize..end as usize]
     }
 

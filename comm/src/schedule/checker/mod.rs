@@ -190,15 +190,12 @@ fn run<'s>(
     let mut counter = count::Counter::new(&plan, &options.links);
     for &unit in &order {
         machine.run(&graph, unit)?;
-        counter.run(unit);
-        for &later in graph.later(unit) {
-            counter.edge(unit, later);
-        }
+        counter.run(&graph, unit);
     }
     machine.judge()?;
     if shape.collective == Collective::Barrier {
         barrier::check(&plan, &graph, &order)?;
     }
-    let cost = counter.cost(&graph, space);
+    let cost = counter.cost(space);
     Ok(Report { cost, steps: plan.ops.len() as u64 })
 }

@@ -1,0 +1,141 @@
+//! Proves every registered algorithm: all rank counts from 1 to 64 with every root, and chosen
+//! larger ones; in place and not; reproducible and not. A new algorithm needs no line here.
+
+use super::algorithm::{ALGORITHMS, Algorithm};
+use super::checker::prove;
+use super::ir::{Collective, Shape};
+use crate::error::Rank;
+
+const RANKS_ALL_MAX: Rank = 64;
+const RANKS_LARGE: [Rank; 3] = [127, 128, 1000];
+
+/// Larger rank counts are left out where all ranks' schedules together have more slots of data
+/// to handle than this: an all_to_all that forwards everything has millions per round.
+const ITEMS_MAX: u64 = 12_000_000;
+
+/// The shapes of `collective` on `ranks` ranks.
+fn shapes(collective: Collective, ranks: Rank) -> Vec<Shape> {
+    let roots = match (collective.is_rooted(), ranks > RANKS_ALL_MAX) {
+        (false, _) => vec![0],
+        (true, false) => (0..ranks).collect(),
+        (true, true) => vec![0, 1, ranks / 2, ranks - 1],
+    };
+    let mut shapes = Vec::new();
+    for root in roots {
+        for (in_place, reproducible) in [(false, false), (true, false), (false, true), (true, true)]
+        {
+            shapes.push(Shape { collective, ranks, root, in_place, reproducible });
+        }
+    }
+    shapes
+}
+
+/// Operand slots of all steps of all ranks, estimated from the root's and two other schedules.
+fn items(algorithm: &dyn Algorithm, shape: &Shape) -> u64 {
+    let of = |rank: Rank| -> u64 {
+        let schedule = algorithm.build(shape, rank);
+        let steps = schedule.rounds.iter().flat_map(|round| &round.steps);
+        steps.map(|step| step.operands().map(|slice| u64::from(slice.len)).sum::<u64>()).sum()
+    };
+    let others = of(0).max(of(shape.ranks - 1));
+    of(shape.root) + others * u64::from(shape.ranks - 1)
+}
+
+/// Proves `algorithm` for everything it serves; returns how many shapes that were.
+pub(crate) fn prove_everywhere(algorithm: &dyn Algorithm) -> usize {
+    Collective::ALL.into_iter().map(|collective| prove_collective(algorithm, collective)).sum()
+}
+
+fn prove_collective(algorithm: &dyn Algorithm, collective: Collective) -> usize {
+    let mut proved = 0;
+    for ranks in (1..=RANKS_ALL_MAX).chain(RANKS_LARGE) {
+        for shape in shapes(collective, ranks) {
+            let small = ranks <= RANKS_ALL_MAX;
+            if algorithm.serves(&shape) && (small || items(algorithm, &shape) <= ITEMS_MAX) {
+                if let Err(violation) = prove(algorithm, &shape) {
+                    panic!("{} for {shape:?}: {violation}", algorithm.name());
+                }
+                proved += 1;
+            }
+        }
+    }
+    proved
+}
+
+/// Every algorithm that serves `collective` at all; several tests run side by side.
+fn prove_all(collective: Collective) {
+    let mut proved = 0;
+    for algorithm in ALGORITHMS {
+        proved += prove_collective(*algorithm, collective);
+    }
+    let name = collective.name();
+    assert!(proved >= RANKS_ALL_MAX as usize, "only {proved} shapes of {name} can be served");
+}
+
+#[test]
+fn every_all_reduce() {
+    prove_all(Collective::AllReduce);
+}
+
+#[test]
+fn every_reduce_scatter() {
+    prove_all(Collective::ReduceScatter);
+}
+
+#[test]
+fn every_all_gather() {
+    prove_all(Collective::AllGather);
+}
+
+#[test]
+fn every_broadcast() {
+    prove_all(Collective::Broadcast);
+}
+
+#[test]
+fn every_reduce() {
+    prove_all(Collective::Reduce);
+}
+
+#[test]
+fn every_gather() {
+    prove_all(Collective::Gather);
+}
+
+#[test]
+fn every_scatter() {
+    prove_all(Collective::Scatter);
+}
+
+#[test]
+fn every_all_to_all() {
+    prove_all(Collective::AllToAll);
+}
+
+#[test]
+fn every_barrier() {
+    prove_all(Collective::Barrier);
+}
+
+#[test]
+fn every_scan() {
+    prove_all(Collective::Scan);
+}
+
+#[test]
+fn every_exscan() {
+    prove_all(Collective::ExScan);
+}
+
+#[test]
+fn names_are_unique_within_a_collective() {
+    for collective in Collective::ALL {
+        let served = |a: &&dyn Algorithm| {
+            [1, 2, 3, 4, 8].into_iter().any(|p| shapes(collective, p).iter().any(|s| a.serves(s)))
+        };
+        let mut names = std::collections::HashSet::new();
+        for algorithm in ALGORITHMS.iter().copied().filter(served) {
+            assert!(names.insert(algorithm.name()), "{}: {}", collective.name(), algorithm.name());
+        }
+    }
+}
