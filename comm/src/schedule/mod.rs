@@ -9,6 +9,7 @@ mod canonical;
 pub mod checker;
 mod compose;
 mod ir;
+mod pipeline;
 #[cfg(test)]
 mod proofs;
 
@@ -16,3 +17,4 @@ pub use algorithm::{ALGORITHMS, Algorithm};
 pub use ir::{
     Block, Buf, Collective, Cost, LevelCost, Round, Schedule, Shape, Slice, Slot, Space, Step,
 };
+pub use pipeline::pipelined;
