@@ -49,11 +49,12 @@ pub(super) struct Accumulators {
 
 impl Accumulators {
     /// Accumulators for `operands` contributions to `block`, the first of them in work slot
-    /// `result`, the others and two stage slots added to `c`.
-    pub(super) fn add(c: &mut Composer, block: u32, operands: Rank, result: u32) -> Self {
-        let more = accumulators_needed(operands) - 1;
+    /// `result`, the others and the slots of `Stage` added to `c`.
+    pub(super) fn add(c: &mut Composer, block: u32, operands: &[Operand], result: u32) -> Self {
+        let more = accumulators_needed(operands.len() as Rank) - 1;
         let first = c.add_scratch((0..more).map(|_| Slot::Any));
-        let stage_slots = if operands > 2 { 2 } else { 0 };
+        let local = operands.iter().any(|o| matches!(o, Operand::Local(_)));
+        let stage_slots = if local && operands.len() <= 2 { 0 } else { 2 };
         let stage = c.add_stage((0..stage_slots).map(|_| Slot::Any));
         let work = std::iter::once(result).chain(first..first + more).collect();
         Self { block, work, stage, stage_slots }
@@ -67,14 +68,18 @@ pub(super) const fn accumulators_needed(operands: Rank) -> u32 {
 
 /// Appends the steps that combine `operands`, at least two, into the first accumulator.
 ///
-/// No step writes an operand that is local, so those may be sent at the same time, unless they
-/// lie in the accumulators.
-pub(super) fn combine(c: &mut Composer, operands: &[Operand], at: &Accumulators) {
-    Walk { operands, at }.range(c, 0, operands.len() as Rank, 0);
+/// The operands are taken in the order `near ^ 0`, `near ^ 1`, `near ^ 2`, … as far as they exist,
+/// which walks the canonical tree from the leaf `near` outwards. Ranks that gather from each
+/// other, each with its own number as `near`, so take turns instead of all waiting for the same
+/// one. No step writes an operand that is local, so those may be sent at the same time, unless
+/// they lie in the accumulators.
+pub(super) fn combine(c: &mut Composer, operands: &[Operand], near: Rank, at: &Accumulators) {
+    Walk { operands, near, at }.range(c, 0, operands.len() as Rank, 0);
 }
 
 struct Walk<'a> {
     operands: &'a [Operand],
+    near: Rank,
     at: &'a Accumulators,
 }
 
@@ -85,24 +90,36 @@ impl Walk<'_> {
             return self.single(c, lo, depth);
         }
         let left = left_part(size);
-        let work = |depth: usize| Composer::at(Buf::Work, self.at.work[depth], self.at.block);
-        let (first, last) = (&self.operands[lo as usize], &self.operands[(lo + left) as usize]);
-        let step = match (first, last) {
-            (&Operand::Remote { peer, wire }, Operand::Local(local)) if size == 2 => {
-                Step::RecvReduce { peer, wire, local: local.clone(), dst: work(depth) }
+        let parts = ((lo, left), (lo + left, size - left));
+        // A single contribution comes last where it can, to be combined as it arrives.
+        let right_first = self.near & left != 0 && (size == 2 || size - left > 1);
+        let (first, last) = if right_first { (parts.1, parts.0) } else { parts };
+        let dst = Composer::at(Buf::Work, self.at.work[depth], self.at.block);
+        let step = match (self.remote(first), self.remote(last)) {
+            (Some((peer, wire)), None) if size == 2 => {
+                let local = self.range(c, last.0, last.1, depth);
+                Step::RecvReduce { peer, wire, local, dst: dst.clone() }
             }
-            (_, &Operand::Remote { peer, wire }) if size - left == 1 => {
-                let local = self.range(c, lo, left, depth);
-                Step::RecvReduce { peer, wire, local, dst: work(depth) }
+            (_, Some((peer, wire))) => {
+                let local = self.range(c, first.0, first.1, depth);
+                Step::RecvReduce { peer, wire, local, dst: dst.clone() }
             }
             _ => {
-                let a = self.range(c, lo, left, depth);
-                let b = self.range(c, lo + left, size - left, depth + 1);
-                Step::Reduce { a, b, dst: work(depth) }
+                let a = self.range(c, first.0, first.1, depth);
+                let b = self.range(c, last.0, last.1, depth + 1);
+                Step::Reduce { a, b, dst: dst.clone() }
             }
         };
         c.step(step);
-        work(depth)
+        dst
+    }
+
+    /// The peer and format of a range that is one contribution to be received.
+    fn remote(&self, (lo, size): (Rank, Rank)) -> Option<(Rank, Format)> {
+        match self.operands[lo as usize] {
+            Operand::Remote { peer, wire } if size == 1 => Some((peer, wire)),
+            _ => None,
+        }
     }
 
     fn single(&self, c: &mut Composer, index: Rank, depth: usize) -> Vec<Slice> {
@@ -120,5 +137,50 @@ impl Walk<'_> {
                 dst
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::compose::{Layout, Run};
+    use crate::schedule::ir::Space;
+
+    /// The peers in the order their contributions are taken.
+    fn order(operands: Rank, near: Rank) -> Vec<Rank> {
+        let mut c = Composer::new(Space::PerRank, operands, Layout::all(operands), Layout::one(0))
+            .with_work(Layout::one(0), None);
+        let remote = |peer| Operand::Remote { peer, wire: Format::Data };
+        let mut all: Vec<_> = (0..operands).map(remote).collect();
+        all[near as usize] = Operand::Local(c.slices(Buf::Input, Run::one(0)));
+        let at = Accumulators::add(&mut c, 0, &all, 0);
+        combine(&mut c, &all, near, &at);
+        let s = c.build();
+        assert!(at.work.iter().all(|&slot| (slot as usize) < s.work.len()));
+        let peer = |step: &Step| match step {
+            Step::Recv { peer, .. } | Step::RecvReduce { peer, .. } => Some(*peer),
+            _ => None,
+        };
+        s.rounds.iter().flat_map(|r| r.steps.iter().filter_map(peer)).collect()
+    }
+
+    #[test]
+    fn contributions_are_taken_nearest_first_and_each_once() {
+        assert_eq!(order(8, 0), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(order(8, 5), [4, 7, 6, 1, 0, 3, 2]);
+        for operands in 2..40 {
+            for near in 0..operands {
+                let mut peers = order(operands, near);
+                peers.sort_unstable();
+                let others: Vec<_> = (0..operands).filter(|&r| r != near).collect();
+                assert_eq!(peers, others);
+            }
+        }
+    }
+
+    #[test]
+    fn the_left_part_is_a_power_of_two() {
+        assert_eq!([2, 3, 4, 5, 8, 9].map(left_part), [1, 2, 2, 4, 4, 8]);
+        assert_eq!([1, 2, 3, 4, 5, 9].map(log2_ceil), [0, 1, 2, 2, 3, 4]);
     }
 }

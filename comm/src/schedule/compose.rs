@@ -31,6 +31,13 @@ impl Run {
     }
 }
 
+/// Wherever a composer takes runs, it takes one or several.
+impl AsRef<[Run]> for Run {
+    fn as_ref(&self) -> &[Run] {
+        std::slice::from_ref(self)
+    }
+}
+
 /// Which blocks a buffer holds: slot i holds block `first + i`, modulo the number of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -131,17 +138,19 @@ impl Composer {
         first
     }
 
-    /// Where `run` lies in `buf`.
-    pub(super) fn slices(&self, buf: Buf, run: Run) -> Vec<Slice> {
+    /// Where `runs` lie in `buf`.
+    pub(super) fn slices(&self, buf: Buf, runs: impl AsRef<[Run]>) -> Vec<Slice> {
         let layout = self.layouts[buf as usize];
-        let mut slices = Vec::with_capacity(1);
-        let mut done = 0;
-        while done < run.len {
-            let block = (run.first + done) % self.modulus;
-            let slot = layout.slot(block, self.modulus);
-            let len = (run.len - done).min(self.modulus - block).min(layout.len - slot);
-            slices.push(Slice { buf, segment: 0, slot, block: Block(block), len });
-            done += len;
+        let mut slices = Vec::with_capacity(runs.as_ref().len());
+        for run in runs.as_ref() {
+            let mut done = 0;
+            while done < run.len {
+                let block = (run.first + done) % self.modulus;
+                let slot = layout.slot(block, self.modulus);
+                let len = (run.len - done).min(self.modulus - block).min(layout.len - slot);
+                slices.push(Slice { buf, segment: 0, slot, block: Block(block), len });
+                done += len;
+            }
         }
         slices
     }
@@ -164,71 +173,72 @@ impl Composer {
         }
     }
 
-    /// Sends `run` from `buf`.
-    pub(super) fn send(&mut self, peer: Rank, buf: Buf, run: Run) {
-        if run.len > 0 {
-            let src = self.slices(buf, run);
+    /// Sends `runs` from `buf`.
+    pub(super) fn send(&mut self, peer: Rank, buf: Buf, runs: impl AsRef<[Run]>) {
+        let src = self.slices(buf, runs);
+        if !src.is_empty() {
             self.step(Step::Send { peer, src });
         }
     }
 
-    /// Receives `run` into `buf`.
-    pub(super) fn recv(&mut self, peer: Rank, buf: Buf, run: Run) {
-        if run.len > 0 {
-            let dst = self.slices(buf, run);
+    /// Receives `runs` into `buf`.
+    pub(super) fn recv(&mut self, peer: Rank, buf: Buf, runs: impl AsRef<[Run]>) {
+        let dst = self.slices(buf, runs);
+        if !dst.is_empty() {
             self.step(Step::Recv { peer, dst });
         }
     }
 
-    /// Copies `run` from one buffer to another.
-    pub(super) fn copy(&mut self, from: Buf, to: Buf, run: Run) {
-        if run.len > 0 {
-            let (src, dst) = (self.slices(from, run), self.slices(to, run));
+    /// Copies `runs` from one buffer to another.
+    pub(super) fn copy(&mut self, from: Buf, to: Buf, runs: impl AsRef<[Run]>) {
+        let (src, dst) = (self.slices(from, runs.as_ref()), self.slices(to, runs));
+        if !src.is_empty() {
             self.step(Step::Copy { src, dst });
         }
     }
 
-    /// Where this rank's partial result of `run` lies: `Work` if any block of it is a partial
-    /// result, after copying the raw ones there too; else `Input`.
-    pub(super) fn settle(&mut self, run: Run) -> Buf {
-        if !self.blocks(run).any(|b| self.partial[b as usize]) {
+    /// Brings this rank's partial results of `runs` into one buffer and says which: `Input` if
+    /// all are raw contributions, else `Work`, where those that are raw are copied.
+    pub(super) fn settle(&mut self, runs: impl AsRef<[Run]>) -> Buf {
+        let runs = runs.as_ref();
+        if !self.blocks(runs).any(|b| self.partial[b as usize]) {
             return Buf::Input;
         }
-        let raw: Vec<u32> = self.blocks(run).filter(|&b| !self.partial[b as usize]).collect();
-        for block in raw {
-            self.widen(Run::one(block));
-        }
+        let raw = self.blocks(runs).filter(|&b| !self.partial[b as usize]).map(Run::one);
+        let raw: Vec<Run> = raw.collect();
+        self.widen(raw);
         Buf::Work
     }
 
-    /// Copies the raw contribution to `run` into `Work`.
-    pub(super) fn widen(&mut self, run: Run) {
-        self.copy(Buf::Input, Buf::Work, run);
-        self.mark_partial(run);
+    /// Copies the raw contributions to `runs` into `Work`.
+    pub(super) fn widen(&mut self, runs: impl AsRef<[Run]>) {
+        self.copy(Buf::Input, Buf::Work, runs.as_ref());
+        self.mark_partial(runs.as_ref());
     }
 
-    /// Sends this rank's partial result of `run`: raw contributions as data, else as partials.
-    pub(super) fn send_partial(&mut self, peer: Rank, run: Run) {
-        let buf = self.settle(run);
-        self.send(peer, buf, run);
+    /// Sends this rank's partial results of `runs`: raw contributions as data, else as partials.
+    pub(super) fn send_partial(&mut self, peer: Rank, runs: impl AsRef<[Run]>) {
+        let buf = self.settle(runs.as_ref());
+        self.send(peer, buf, runs);
     }
 
-    /// Combines what `peer` sends of `run` in format `wire` into the partial result in `Work`.
-    pub(super) fn recv_reduce(&mut self, peer: Rank, wire: Format, run: Run) {
-        if run.len > 0 {
-            let local = self.settle(run);
-            let (local, dst) = (self.slices(local, run), self.slices(Buf::Work, run));
+    /// Combines what `peer` sends of `runs` in format `wire` into the partial results in `Work`.
+    pub(super) fn recv_reduce(&mut self, peer: Rank, wire: Format, runs: impl AsRef<[Run]>) {
+        let local = self.settle(runs.as_ref());
+        let (local, dst) =
+            (self.slices(local, runs.as_ref()), self.slices(Buf::Work, runs.as_ref()));
+        if !dst.is_empty() {
             self.step(Step::RecvReduce { peer, wire, local, dst });
-            self.mark_partial(run);
+            self.mark_partial(runs.as_ref());
         }
     }
 
-    /// Writes the finished partial result of `run` to `to`, in data format.
-    pub(super) fn finish(&mut self, to: Buf, run: Run) {
-        if self.settle(run) == Buf::Input {
-            self.widen(run);
+    /// Writes the finished partial results of `runs` to `to`, in data format.
+    pub(super) fn finish(&mut self, to: Buf, runs: impl AsRef<[Run]>) {
+        if self.settle(runs.as_ref()) == Buf::Input {
+            self.widen(runs.as_ref());
         }
-        self.copy(Buf::Work, to, run);
+        self.copy(Buf::Work, to, runs);
     }
 
     /// The schedule.
@@ -250,14 +260,16 @@ impl Composer {
         }
     }
 
-    fn blocks(&self, run: Run) -> impl Iterator<Item = u32> + use<> {
+    fn blocks(&self, runs: &[Run]) -> impl Iterator<Item = u32> {
         let modulus = self.modulus;
-        (0..run.len).map(move |i| (run.first + i) % modulus)
+        runs.iter().flat_map(move |run| (0..run.len).map(move |i| (run.first + i) % modulus))
     }
 
-    fn mark_partial(&mut self, run: Run) {
-        for block in self.blocks(run) {
-            self.partial[block as usize] = true;
+    fn mark_partial(&mut self, runs: &[Run]) {
+        for run in runs {
+            for i in 0..run.len {
+                self.partial[((run.first + i) % self.modulus) as usize] = true;
+            }
         }
     }
 }

@@ -1,8 +1,16 @@
-//! One file per algorithm. To add one: its file and `mod` line here, and its line in
+//! One file per algorithm. To add one: its file and its `mod` line here, and its line in
 //! [`ALGORITHMS`](super::ALGORITHMS) (ADR 0002).
 
-mod recursive_doubling;
-mod ring;
+mod fold;
 
-pub(super) use recursive_doubling::RecursiveDoubling;
-pub(super) use ring::{RingAllReduce, RingReduceScatter};
+pub(super) mod binomial;
+pub(super) mod chain;
+pub(super) mod circulant;
+pub(super) mod double_binary_tree;
+pub(super) mod one_shot;
+pub(super) mod rabenseifner;
+pub(super) mod recursive_doubling;
+pub(super) mod recursive_doubling_scan;
+pub(super) mod recursive_halving;
+pub(super) mod ring;
+pub(super) mod two_shot;

@@ -11,8 +11,9 @@
 //! Ruefenacht, Bull and Booth, "Generalisation of recursive doubling for AllReduce", 2017.)
 //!
 //! Within a group of k the contributions are combined in the canonical order, on all of its ranks
-//! alike. The whole is the canonical tree if both p and k are powers of two.
+//! alike. Whether the whole is the canonical tree depends on p and k, see [`Fold::is_canonical`].
 
+use super::fold::Fold;
 use crate::error::Rank;
 use crate::reduce::Format;
 use crate::schedule::algorithm::Algorithm;
@@ -42,38 +43,38 @@ impl Algorithm for RecursiveDoubling {
     }
 
     fn serves(&self, shape: &Shape) -> bool {
-        let canonical = shape.ranks.is_power_of_two() && self.radix.is_power_of_two();
+        let canonical = Fold::new(shape.ranks, self.radix).is_canonical();
         shape.collective == Collective::AllReduce && (canonical || !shape.reproducible)
     }
 
     fn build(&self, shape: &Shape, rank: Rank) -> Schedule {
-        let plan = Plan::new(shape.ranks, self.radix);
+        let fold = Fold::new(shape.ranks, self.radix);
         let all = Layout::all(1);
         let mut c = Composer::new(Space::Vector { blocks: 1 }, 1, all, all);
-        let (group, member) = plan.group_of(rank);
+        let (group, member) = fold.group_of(rank);
         if member > 0 {
-            let first = plan.first_of(group);
+            let first = fold.first_of(group);
             c.send(first, Buf::Input, Run::one(0));
             c.end_round();
             c.recv(first, Buf::Output, Run::one(0));
             return c.build();
         }
         let mut c = c.with_work(all, Some(0));
-        if plan.ranks == 1 {
+        if shape.ranks == 1 {
             c.finish(Buf::Output, Run::one(0));
         } else {
-            exchange(&mut c, &plan, group, shape.in_place);
+            exchange(&mut c, &fold, group, shape.in_place);
         }
         c.build()
     }
 
     fn cost(&self, shape: &Shape) -> Cost {
-        let plan = Plan::new(shape.ranks, self.radix);
-        let folded = u64::from(plan.group_size(0)) - 1;
-        let exchanged: u64 = plan.radices.iter().map(|&m| u64::from(m) - 1).sum();
-        let raw = if folded > 0 { 0 } else { plan.radices.first().map_or(0, |&m| m - 1) };
+        let fold = Fold::new(shape.ranks, self.radix);
+        let folded = u64::from(fold.size(0)) - 1;
+        let exchanged: u64 = fold.radices.iter().map(|&m| u64::from(m) - 1).sum();
+        let raw = if folded > 0 { 0 } else { fold.radices.first().map_or(0, |&m| m - 1) };
         let level = LevelCost {
-            rounds: plan.radices.len() as u64 + if folded > 0 { 2 } else { 0 },
+            rounds: fold.radices.len() as u64 + if folded > 0 { 2 } else { 0 },
             sent_blocks: exchanged + folded,
             sent_acc_blocks: exchanged - u64::from(raw),
             received_blocks: exchanged + folded,
@@ -84,64 +85,19 @@ impl Algorithm for RecursiveDoubling {
     }
 }
 
-/// Who exchanges with whom: contiguous groups of ranks, numbered in mixed radix.
-#[derive(Debug)]
-struct Plan {
-    ranks: Rank,
-    groups: Rank,
-    /// Of the groups' numbers, least significant digit first.
-    radices: Vec<Rank>,
-}
-
-impl Plan {
-    fn new(ranks: Rank, radix: Rank) -> Self {
-        let mut radices = Vec::new();
-        let mut rest = ranks;
-        while let Some(m) = (2..=radix).rev().find(|&m| rest.is_multiple_of(m)) {
-            radices.push(m);
-            rest /= m;
-        }
-        if rest == 1 {
-            return Self { ranks, groups: ranks, radices };
-        }
-        let digits = ranks.ilog(radix);
-        Self { ranks, groups: radix.pow(digits), radices: vec![radix; digits as usize] }
-    }
-
-    /// The first groups are the larger ones.
-    fn group_size(&self, group: Rank) -> Rank {
-        self.ranks / self.groups + Rank::from(group < self.ranks % self.groups)
-    }
-
-    fn first_of(&self, group: Rank) -> Rank {
-        group * (self.ranks / self.groups) + group.min(self.ranks % self.groups)
-    }
-
-    /// The group of `rank` and its number in it.
-    fn group_of(&self, rank: Rank) -> (Rank, Rank) {
-        let (size, larger) = (self.ranks / self.groups, self.ranks % self.groups);
-        let in_larger = larger * (size + 1);
-        if rank < in_larger {
-            (rank / (size + 1), rank % (size + 1))
-        } else {
-            (larger + (rank - in_larger) / size, (rank - in_larger) % size)
-        }
-    }
-}
-
 /// The first rank of a group: collect the group's contributions, exchange, hand out the result.
 ///
 /// A round must not write what it sends, or two ranks would wait for each other: the partial
 /// result alternates between two work slots, so that it ends in slot 0, which may lie in
 /// `Output`. In place that is `Input` too, which the first round must not write if it sends it.
-fn exchange(c: &mut Composer, plan: &Plan, group: Rank, in_place: bool) {
-    let me = plan.first_of(group);
-    let members = plan.group_size(group);
+fn exchange(c: &mut Composer, fold: &Fold, group: Rank, in_place: bool) {
+    let me = fold.first_of(group);
+    let members = fold.size(group);
     let folds = members > 1;
-    let writes = plan.radices.len() as u32 + u32::from(folds);
+    let writes = fold.radices.len() as u32 + u32::from(folds);
     let flip = u32::from(in_place && !folds && writes % 2 == 1);
     let result_slot = |write: u32| (writes - 1 - write + flip) % 2;
-    let (second, accumulators) = add_slots(c, plan, members);
+    let (second, accumulators) = add_slots(c, fold, members);
     let accumulators = |write: u32| Accumulators {
         work: std::iter::once([0, second][result_slot(write) as usize])
             .chain(accumulators.work.iter().copied())
@@ -154,28 +110,28 @@ fn exchange(c: &mut Composer, plan: &Plan, group: Rank, in_place: bool) {
         let remote = |peer| Operand::Remote { peer, wire: Format::Data };
         let others = (me + 1..me + members).map(remote);
         let operands: Vec<_> = std::iter::once(Operand::Local(here)).chain(others).collect();
-        combine(c, &operands, &accumulators(write));
+        combine(c, &operands, 0, &accumulators(write));
         here = Composer::at(Buf::Work, accumulators(write).work[0], 0);
         write += 1;
         c.end_round();
     }
     let mut stride = 1;
-    for (round, &radix) in plan.radices.iter().enumerate() {
+    for (round, &radix) in fold.radices.iter().enumerate() {
         let digit = group / stride % radix;
         let peer_group = |d: Rank| group - digit * stride + d * stride;
         let mut operands = Vec::with_capacity(radix as usize);
         for d in 0..radix {
-            let peer = plan.first_of(peer_group(d));
+            let peer = fold.first_of(peer_group(d));
             if d == digit {
                 operands.push(Operand::Local(here.clone()));
                 continue;
             }
             c.step(Step::Send { peer, src: here.clone() });
-            let raw = round == 0 && plan.group_size(peer_group(d)) == 1;
+            let raw = round == 0 && fold.size(peer_group(d)) == 1;
             operands
                 .push(Operand::Remote { peer, wire: if raw { Format::Data } else { Format::Acc } });
         }
-        combine(c, &operands, &accumulators(write));
+        combine(c, &operands, digit, &accumulators(write));
         here = Composer::at(Buf::Work, accumulators(write).work[0], 0);
         write += 1;
         stride *= radix;
@@ -188,8 +144,8 @@ fn exchange(c: &mut Composer, plan: &Plan, group: Rank, in_place: bool) {
 }
 
 /// The second slot of the result, and what it takes to combine more than two.
-fn add_slots(c: &mut Composer, plan: &Plan, members: Rank) -> (u32, Accumulators) {
-    let most = plan.radices.iter().copied().max().unwrap_or(1).max(members);
+fn add_slots(c: &mut Composer, fold: &Fold, members: Rank) -> (u32, Accumulators) {
+    let most = fold.radices.iter().copied().max().unwrap_or(1).max(members);
     let second = c.add_scratch([Slot::Any]);
     let more = accumulators_needed(most) - 1;
     let first = c.add_scratch((0..more).map(|_| Slot::Any));
