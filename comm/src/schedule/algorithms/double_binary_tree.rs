@@ -183,11 +183,9 @@ fn cost(shape: &Shape, and_back: bool) -> LevelCost {
         let parents = nodes.iter().filter(|n| n.parent.is_some()).count() as u64;
         let inner = |n: &&Node| n.parent.is_some() && !n.children.is_empty();
         let back = u64::from(and_back);
-        let sent = parents + back * children;
-        if sent >= most.sent_blocks {
-            most.sent_blocks = sent;
-            most.sent_acc_blocks = nodes.iter().filter(inner).count() as u64;
-        }
+        let partial = nodes.iter().filter(inner).count() as u64;
+        most.sent_blocks = most.sent_blocks.max(parents + back * children);
+        most.sent_acc_blocks = most.sent_acc_blocks.max(partial);
         most.received_blocks = most.received_blocks.max(children + back * parents);
         most.messages = most.messages.max((1 + back) * (children + parents));
         most.reduced_blocks = most.reduced_blocks.max(children);

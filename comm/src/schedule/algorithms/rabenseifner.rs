@@ -152,10 +152,9 @@ impl Algorithm for RabenseifnerReduce {
             let collected = if sends == 1 { q >> (distance.ilog2() + 1) } else { q };
             let rounds = if sends == 1 { digits - u64::from(distance.ilog2()) } else { digits };
             let sent = q - 1 + sends * collected;
-            if sent >= level.sent_blocks {
-                level.sent_blocks = sent;
-                level.sent_acc_blocks = q - 1 - if extra == 0 { q / 2 } else { 0 };
-            }
+            let raw = if extra == 0 { q / 2 } else { 0 };
+            level.sent_blocks = level.sent_blocks.max(sent);
+            level.sent_acc_blocks = level.sent_acc_blocks.max(q - 1 - raw);
             level.received_blocks = level.received_blocks.max(extra * q + q - 1 + collected - 1);
             level.messages = level.messages.max(extra + 2 * digits + rounds);
             level.reduced_blocks = level.reduced_blocks.max(extra * q + q - 1);

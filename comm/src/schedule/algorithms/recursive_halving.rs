@@ -77,8 +77,8 @@ impl Algorithm for RecursiveHalving {
         let side = |round| Side { fold: &fold, canonical: shape.reproducible, round };
         let kept = |round| side(round).blocks(0).iter().map(|r| u64::from(r.len)).sum::<u64>();
         let combined = folds * p + (0..fold.digits()).map(kept).sum::<u64>();
-        // Without a fold, the first half is sent raw.
-        let partial = if fold.folds() { 0 } else { p - 1 - p / 2 };
+        // Who did not collect from another sends the first half raw.
+        let partial = if fold.folds() { p - 2 } else { p - 1 - p / 2 };
         let level = LevelCost {
             rounds: digits + 2 * folds,
             sent_blocks: p - 1 + folds,
