@@ -54,7 +54,7 @@ impl Algorithm for BinomialAllReduce {
     fn cost(&self, shape: &Shape) -> Cost {
         let rounds = u64::from(log2_ceil(shape.ranks));
         let level = LevelCost {
-            rounds: 2 * rounds,
+            rounds: 2 * longest_chain(shape.ranks, 0),
             sent_blocks: rounds,
             sent_acc_blocks: u64::from(shape.ranks >= 4),
             received_blocks: rounds,
@@ -95,7 +95,7 @@ impl Algorithm for BinomialReduce {
         let rounds = log2_ceil(p);
         let received = |rank| Role::new(p, root, rank).children.len() as u64;
         let level = LevelCost {
-            rounds: u64::from(rounds),
+            rounds: longest_chain(p, root),
             sent_blocks: u64::from(p > 1),
             sent_acc_blocks: u64::from(p >= 4 || p == 3 && root == 2),
             received_blocks: received(root).max(received(0)),
@@ -104,6 +104,17 @@ impl Algorithm for BinomialReduce {
         };
         Cost { blocks: 1, levels: vec![level] }
     }
+}
+
+/// Messages on the longest way to the root. It ends with the largest group that the root hears
+/// of, where nobody is farther than a way of one message per bit.
+fn longest_chain(ranks: Rank, root: Rank) -> u64 {
+    let from = |level: u32| {
+        let sibling = ((root >> level) ^ 1) << level;
+        let size = ranks.saturating_sub(sibling).min(1 << level);
+        size.checked_ilog2().map_or(0, |depth| u64::from(depth) + 1)
+    };
+    (0..log2_ceil(ranks)).map(from).max().unwrap_or(0)
 }
 
 /// A rank's place in the tree.

@@ -54,7 +54,7 @@ impl Algorithm for CirculantAllReduce {
         let p = u64::from(shape.ranks);
         let rounds = u64::from(log2_ceil(shape.ranks));
         let level = LevelCost {
-            rounds: 2 * rounds,
+            rounds: longest_chain(shape.ranks, true),
             sent_blocks: 2 * (p - 1),
             sent_acc_blocks: partial_blocks(shape.ranks),
             received_blocks: 2 * (p - 1),
@@ -86,7 +86,7 @@ impl Algorithm for CirculantReduceScatter {
         let p = u64::from(shape.ranks);
         let rounds = u64::from(log2_ceil(shape.ranks));
         let level = LevelCost {
-            rounds,
+            rounds: longest_chain(shape.ranks, false),
             sent_blocks: p - 1,
             sent_acc_blocks: partial_blocks(shape.ranks),
             received_blocks: p - 1,
@@ -135,6 +135,27 @@ fn reduce_rounds(p: Rank) -> Vec<Skip> {
 fn partial_blocks(p: Rank) -> u64 {
     let partial = reduce_rounds(p).into_iter().filter(|r| r.partial);
     partial.map(|r| u64::from(r.previous - r.skip)).sum()
+}
+
+/// Messages that depend on each other: as many as rounds, or fewer where a round sends nothing
+/// that came in the one before. All ranks are alike, so one rank's view will do.
+fn longest_chain(p: Rank, and_back: bool) -> u64 {
+    let rounds = reduce_rounds(p);
+    // Messages that had to come before partial result i, and from the own block on, block i.
+    let mut came = vec![0; p as usize];
+    let mut pass = |sent: std::ops::Range<u32>, received: std::ops::Range<u32>| {
+        let sent = came[sent.start as usize..sent.end as usize].iter().max().copied().unwrap_or(0);
+        for i in received {
+            came[i as usize] = came[i as usize].max(sent + 1);
+        }
+    };
+    for r in &rounds {
+        pass(r.skip..r.previous, 0..r.previous - r.skip);
+    }
+    for r in rounds.iter().rev().filter(|_| and_back) {
+        pass(0..r.previous - r.skip, r.skip..r.previous);
+    }
+    came.into_iter().max().unwrap_or(0)
 }
 
 /// The reduce_scatter; block `rank` ends in `Output`.

@@ -68,6 +68,16 @@ impl Fold {
         }
     }
 
+    /// Messages on the longest chain when the groups exchange digit by digit, from somebody folded
+    /// away to somebody folded away. A chain changes every digit, so it can only have both ends
+    /// folded if two folded groups differ in all digits.
+    pub(super) fn longest_chain(&self) -> u64 {
+        let folded =
+            if self.ranks >= 2 * self.groups { self.groups } else { self.ranks - self.groups };
+        let last_digit = self.groups / self.radices.last().copied().unwrap_or(1);
+        u64::from(self.digits()) + u64::from(folded > 0) + u64::from(folded > last_digit)
+    }
+
     /// Whether combining each group, then the groups digit by digit from the least significant,
     /// each in the canonical order, is the canonical tree of all ranks.
     pub(super) fn is_canonical(&self) -> bool {

@@ -139,24 +139,23 @@ impl Algorithm for RabenseifnerReduce {
         let fold = Fold::binary(shape.ranks);
         let root_group = fold.group_of(shape.root).0;
         let (q, digits) = (u64::from(fold.groups), u64::from(fold.digits()));
-        let mut level = LevelCost { rounds: 2 * digits, ..LevelCost::default() };
-        if fold.folds() {
-            level.rounds += 1;
-            level.sent_blocks = q;
-        }
+        // The longest chain starts and ends in the root's group.
+        let rounds = 2 * digits + u64::from(fold.size(root_group) > 1);
+        let sent_blocks = if fold.folds() { q } else { 0 };
+        let mut level = LevelCost { rounds, sent_blocks, ..LevelCost::default() };
         for group in 0..fold.groups {
             let extra = u64::from(fold.size(group)) - 1;
             // It collects the blocks of the groups nearer to it than the one it sends to.
             let distance = group ^ root_group;
             let sends = u64::from(distance != 0);
             let collected = if sends == 1 { q >> (distance.ilog2() + 1) } else { q };
-            let rounds = if sends == 1 { digits - u64::from(distance.ilog2()) } else { digits };
+            let gathers = if sends == 1 { digits - u64::from(distance.ilog2()) } else { digits };
             let sent = q - 1 + sends * collected;
             let raw = if extra == 0 { q / 2 } else { 0 };
             level.sent_blocks = level.sent_blocks.max(sent);
             level.sent_acc_blocks = level.sent_acc_blocks.max(q - 1 - raw);
             level.received_blocks = level.received_blocks.max(extra * q + q - 1 + collected - 1);
-            level.messages = level.messages.max(extra + 2 * digits + rounds);
+            level.messages = level.messages.max(extra + 2 * digits + gathers);
             level.reduced_blocks = level.reduced_blocks.max(extra * q + q - 1);
         }
         Cost { blocks: q, levels: vec![level] }

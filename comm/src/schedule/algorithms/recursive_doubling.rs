@@ -74,7 +74,7 @@ impl Algorithm for RecursiveDoubling {
         let exchanged: u64 = fold.radices.iter().map(|&m| u64::from(m) - 1).sum();
         let raw = if folded > 0 { 0 } else { fold.radices.first().map_or(0, |&m| m - 1) };
         let level = LevelCost {
-            rounds: fold.radices.len() as u64 + if folded > 0 { 2 } else { 0 },
+            rounds: fold.longest_chain(),
             sent_blocks: exchanged + folded,
             sent_acc_blocks: exchanged - u64::from(raw),
             received_blocks: exchanged + folded,

@@ -80,7 +80,7 @@ impl Algorithm for RecursiveHalving {
         // Who did not collect from another sends the first half raw.
         let partial = if fold.folds() { p - 2 } else { p - 1 - p / 2 };
         let level = LevelCost {
-            rounds: digits + 2 * folds,
+            rounds: fold.longest_chain(),
             sent_blocks: p - 1 + folds,
             sent_acc_blocks: partial,
             received_blocks: combined,
