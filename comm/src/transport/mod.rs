@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod tcp;
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;

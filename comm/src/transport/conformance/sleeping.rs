@@ -108,7 +108,7 @@ pub(crate) fn an_arrival_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep
                             receive(&mut *end, how, &mut back);
                         }
                         pause(&mut random);
-                        assert!(out.push(&mut *end).expect("the peer is there"));
+                        send(&mut *end, how, &mut out);
                         if me == 0 {
                             receive(&mut *end, how, &mut back);
                         }
@@ -119,6 +119,16 @@ pub(crate) fn an_arrival_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep
             }
         });
     }
+}
+
+/// Sends one frame of `flow`; a transport that connects lazily refuses the first at first.
+fn send(end: &mut dyn Transport, how: Sleep, flow: &mut Flow) {
+    let target = flow.sent + 1;
+    let act = |end: &mut dyn Transport| {
+        let moved = flow.push(end)?;
+        Ok(Step::of(moved, flow.sent == target))
+    };
+    sleep_until(end, how, act).expect("the peer is there");
 }
 
 /// Receives one frame of `flow`.

@@ -1,0 +1,277 @@
+//! The sending end of a pipe.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, sockopt};
+
+use super::frame::{self, BACKWARD_GOODBYE, HEADER_BYTES, Start};
+use crate::memory::{Span, send_spans};
+use crate::rendezvous::{Address, Dial, HandshakeError, Hello, JobKey, Listener};
+use crate::transport::{FaultKind, FrameHeader};
+
+/// How often a connection that broke before it was complete is opened anew: the peer drops one
+/// whose proof it has waited for too long, which says nothing about the pipe.
+const DIALS_MAX: u32 = 8;
+/// A host that is gone without a word is noticed after 10 s + 4 times 5 s without traffic.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 4;
+/// How long a goodbye that found the pipe full may wait for room.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(60);
+
+enum State {
+    Dialing(Dial),
+    Open(OwnedFd),
+    /// The receiver has left properly.
+    Left,
+    Broken(FaultKind),
+}
+
+/// What an event on the socket came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noticed {
+    Nothing,
+    /// There is a new socket to watch.
+    Redialed,
+    /// The pipe is broken, or its receiver has left.
+    Ended,
+}
+
+/// Sends frames; opens the connection first.
+pub(super) struct Outgoing {
+    hello: Hello,
+    addresses: Vec<SocketAddr>,
+    dials: u32,
+    state: State,
+    /// Header bytes of the current frame that have been sent.
+    header_sent: usize,
+    writable: bool,
+    /// The poll after which this pipe was last refused.
+    pub(super) asked: u64,
+}
+
+impl Outgoing {
+    /// Starts to connect to the first of the peer's addresses that works.
+    pub(super) fn open(hello: Hello, addresses: &[SocketAddr]) -> Self {
+        let mut outgoing = Self {
+            hello,
+            addresses: addresses.to_vec(),
+            dials: 0,
+            state: State::Broken(FaultKind::Lost("it has no address".to_owned())),
+            header_sent: 0,
+            writable: false,
+            asked: u64::MAX,
+        };
+        outgoing.dial();
+        outgoing
+    }
+
+    /// Starts a connection, to the next address if the one before cannot be had.
+    fn dial(&mut self) {
+        self.dials += 1;
+        while let Some(&address) = self.addresses.first() {
+            match Dial::start(&Address::Tcp(address), &self.hello) {
+                Ok(dial) => {
+                    self.state = State::Dialing(dial);
+                    return;
+                }
+                Err(error) => {
+                    self.addresses.remove(0);
+                    self.state = unreachable(address, &error);
+                }
+            }
+        }
+    }
+
+    /// The socket to watch, unless the pipe has ended.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Dialing(dial) => Some(dial.fd()),
+            State::Open(fd) => Some(fd.as_fd()),
+            State::Left | State::Broken(_) => None,
+        }
+    }
+
+    /// Why the pipe will take nothing more, if that is so.
+    pub(super) fn end(&self) -> Option<FaultKind> {
+        match &self.state {
+            State::Left => Some(FaultKind::Lost("it has left the communicator".to_owned())),
+            State::Broken(kind) => Some(kind.clone()),
+            State::Dialing(_) | State::Open(_) => None,
+        }
+    }
+
+    /// Whether the pipe has ended otherwise than by the receiver's goodbye.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken(_))
+    }
+
+    /// Takes note of an event on the socket: goes on connecting, looks for the end.
+    pub(super) fn notice(&mut self, key: &JobKey) -> Noticed {
+        self.writable = true;
+        if let State::Dialing(dial) = &mut self.state {
+            let noticed = match dial.advance(key) {
+                Ok(None) => return Noticed::Nothing,
+                Ok(Some(proven)) => self.prove(&proven),
+                Err(error) => self.dial_failed(error),
+            };
+            if noticed != Noticed::Nothing {
+                return noticed;
+            }
+        }
+        // The event that brought the end of the handshake may have brought the end as well.
+        self.look_for_the_end()
+    }
+
+    fn look_for_the_end(&mut self) -> Noticed {
+        let State::Open(fd) = &self.state else { return Noticed::Nothing };
+        let mut byte = [0; 1];
+        self.state = match rustix::net::recv(fd, &mut byte, RecvFlags::empty()) {
+            Err(Errno::AGAIN | Errno::INTR) => return Noticed::Nothing,
+            Ok((1, _)) if byte[0] == BACKWARD_GOODBYE => State::Left,
+            Ok((0, _)) => broken("it closed the connection"),
+            Ok(_) => State::Broken(FaultKind::Protocol(
+                "it sent data on a pipe that leads to it".to_owned(),
+            )),
+            Err(errno) => broken(errno),
+        };
+        Noticed::Ended
+    }
+
+    /// Sends the last message of the handshake; frames may follow at once.
+    fn prove(&mut self, proven: &[u8]) -> Noticed {
+        let placeholder = broken("it was never open");
+        let State::Dialing(dial) = std::mem::replace(&mut self.state, placeholder) else {
+            return Noticed::Nothing;
+        };
+        let fd = dial.into_fd();
+        match send_spans(fd.as_fd(), proven, &[], 0) {
+            Ok(sent) if sent == proven.len() => match keep_alive(fd.as_fd()) {
+                Ok(()) => {
+                    self.state = State::Open(fd);
+                    Noticed::Nothing
+                }
+                Err(errno) => {
+                    self.state = State::Broken(FaultKind::System(errno.to_string()));
+                    Noticed::Ended
+                }
+            },
+            Ok(_) => self.dial_failed(HandshakeError::Io(io::ErrorKind::WriteZero.into())),
+            Err(errno) => self.dial_failed(errno.into()),
+        }
+    }
+
+    fn dial_failed(&mut self, error: HandshakeError) -> Noticed {
+        let address = self.addresses[0];
+        match error {
+            HandshakeError::Io(error) => {
+                // Refusals and missing routes are answers; anything else broke on the way.
+                let broke = matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::WriteZero
+                );
+                self.state = unreachable(address, &error);
+                if !broke || self.dials >= DIALS_MAX {
+                    self.addresses.remove(0);
+                }
+                self.dial();
+            }
+            HandshakeError::Version(_) => {
+                self.state = State::Broken(FaultKind::Protocol(error.to_string()));
+            }
+            HandshakeError::Stranger => {
+                self.addresses.remove(0);
+                self.state = broken(format!("somebody else listens at {address} now"));
+                self.dial();
+            }
+        }
+        if self.fd().is_some() { Noticed::Redialed } else { Noticed::Ended }
+    }
+
+    /// Sends as much of the frame as the socket takes; whether that was all of it.
+    pub(super) fn send(
+        &mut self,
+        header: &FrameHeader,
+        parts: &[Span],
+        accepted: &mut usize,
+    ) -> Result<bool, FaultKind> {
+        let State::Open(fd) = &self.state else {
+            return match self.end() {
+                Some(kind) => Err(kind),
+                None => Ok(false),
+            };
+        };
+        let encoded = frame::encode(Start::Frame(*header));
+        let total = header.payload_bytes as usize;
+        while self.writable {
+            let lead = &encoded[self.header_sent..];
+            match send_spans(fd.as_fd(), lead, parts, *accepted) {
+                Ok(sent) => {
+                    let of_header = sent.min(lead.len());
+                    self.header_sent += of_header;
+                    *accepted += sent - of_header;
+                    if self.header_sent == HEADER_BYTES && *accepted == total {
+                        self.header_sent = 0;
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    // A receiver that left properly has said so before it closed.
+                    let mut byte = [0; 1];
+                    let said = rustix::net::recv(fd, &mut byte, RecvFlags::empty());
+                    self.state = match said {
+                        Ok((1, _)) if byte[0] == BACKWARD_GOODBYE => State::Left,
+                        _ => broken(errno),
+                    };
+                    return Err(self.end().expect("it has just ended"));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Says goodbye, if the last frame is complete, and closes.
+    pub(super) fn leave(self, lanes: u8, listener: &Listener) {
+        let State::Open(fd) = self.state else { return };
+        if self.header_sent != 0 {
+            // Half a frame: the receiver must not take this for a proper end.
+            return;
+        }
+        let goodbye = frame::encode(Start::Goodbye { lanes });
+        let sent = match rustix::net::send(&fd, &goodbye, SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => return,
+        };
+        if sent < goodbye.len() {
+            listener.linger(fd, goodbye[sent..].to_vec(), GOODBYE_TIME_MAX);
+        }
+    }
+}
+
+fn broken(reason: impl ToString) -> State {
+    State::Broken(FaultKind::Lost(reason.to_string()))
+}
+
+fn unreachable(address: SocketAddr, error: &io::Error) -> State {
+    broken(format!("cannot connect to {address}: {error}"))
+}
+
+/// Notices a peer whose host is gone. TCP_USER_TIMEOUT is left alone: it would also end
+/// connections to a peer that is merely busy and leaves its window closed (tcp(7)); how long to
+/// wait for such a peer is for the deadline of the operation to say.
+pub(super) fn keep_alive(fd: impl AsFd + Copy) -> Result<(), Errno> {
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES)
+}

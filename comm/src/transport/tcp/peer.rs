@@ -1,0 +1,110 @@
+//! All pipes to and from one peer, and whether it is still there.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::incoming::{End, Incoming};
+use super::outgoing::Outgoing;
+use crate::error::Rank;
+use crate::transport::{Fault, FaultKind, Lane};
+
+/// How long frames that nobody asks for hold back the news that their sender is gone.
+const SUSPICION_TIME: Duration = Duration::from_secs(1);
+
+/// One rank of the communicator, as this end sees it.
+pub(super) struct Peer {
+    pub(super) rank: Rank,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) outgoing: [Option<Box<Outgoing>>; 3],
+    pub(super) incoming: [Option<Box<Incoming>>; 3],
+    /// Per lane without an incoming pipe: the poll after which it was last asked for one.
+    pub(super) asked: [u64; 3],
+    /// The peer has left properly; bit `l` says whether it ever opened lane `l`.
+    goodbye: Option<u8>,
+    lost: Option<FaultKind>,
+    /// Since when there are signs that the peer is gone while frames of it are still here.
+    suspect_since: Option<Instant>,
+    reported: bool,
+}
+
+impl Peer {
+    pub(super) fn new(rank: Rank, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            rank,
+            addresses,
+            outgoing: Default::default(),
+            incoming: Default::default(),
+            asked: [u64::MAX; 3],
+            goodbye: None,
+            lost: None,
+            suspect_since: None,
+            reported: false,
+        }
+    }
+
+    pub(super) fn fault(&self, kind: FaultKind) -> Fault {
+        Fault { peer: self.rank, kind }
+    }
+
+    /// Whether there is any connection whose end would tell that the peer is gone.
+    pub(super) fn is_watched(&self) -> bool {
+        self.outgoing.iter().any(Option::is_some) || self.incoming.iter().any(Option::is_some)
+    }
+
+    /// Lanes on which this end has opened a pipe.
+    pub(super) fn opened_lanes(&self) -> u8 {
+        Lane::ALL
+            .into_iter()
+            .filter(|&lane| self.outgoing[lane as usize].is_some())
+            .fold(0, |lanes, lane| lanes | 1 << lane as u8)
+    }
+
+    /// Why nothing will ever come on a lane that has no incoming pipe, if that is certain.
+    pub(super) fn absence(&self, lane: Lane) -> Option<FaultKind> {
+        if let Some(lanes) = self.goodbye {
+            return (lanes & 1 << lane as u8 == 0).then(left);
+        }
+        self.lost.clone()
+    }
+
+    /// Why a new pipe to this peer is pointless, if it is.
+    pub(super) fn unreachable(&self) -> Option<FaultKind> {
+        self.goodbye.map(|_| left()).or_else(|| self.lost.clone())
+    }
+
+    /// Draws conclusions from the ends of single pipes. Returns the news, once, that the peer
+    /// is gone without having left properly, and with nothing of it undelivered.
+    pub(super) fn judge(&mut self, now: Option<Instant>) -> Option<Fault> {
+        let mut broken = None;
+        let mut open = false;
+        for incoming in self.incoming.iter().flatten() {
+            match incoming.end() {
+                None => open = true,
+                Some(End::Goodbye { lanes }) => self.goodbye = Some(lanes),
+                Some(End::Fault(kind)) => broken = Some(kind),
+            }
+        }
+        let unsent = self.outgoing.iter().flatten().find(|o| o.is_broken());
+        let broken = broken.or_else(|| unsent.and_then(|o| o.end()));
+        let kind = broken.filter(|_| self.goodbye.is_none() && self.lost.is_none())?;
+        // What it sent before it went may still be wanted, or be a goodbye.
+        if open {
+            let now = now?;
+            let since = *self.suspect_since.get_or_insert(now);
+            if now.duration_since(since) < SUSPICION_TIME {
+                return None;
+            }
+        }
+        self.lost = Some(kind.clone());
+        (!std::mem::replace(&mut self.reported, true)).then(|| self.fault(kind))
+    }
+
+    /// Whether `judge` should be asked again as time passes.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect_since.is_some() && self.lost.is_none()
+    }
+}
+
+pub(super) fn left() -> FaultKind {
+    FaultKind::Lost("it has left the communicator".to_owned())
+}
