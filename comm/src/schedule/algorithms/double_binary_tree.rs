@@ -1,4 +1,5 @@
-//! Two binary trees at once, each for half of the vector: all_reduce, and reduce to any root.
+//! Two binary trees at once, each for half of the vector: all_reduce, and reduce to and broadcast
+//! from any root.
 //!
 //! The trees are in-order: in the first, position n (from 1) has its parent at n ± the lowest set
 //! bit of n, so the odd positions are leaves. The second is the first with all positions shifted
@@ -7,11 +8,13 @@
 //! of the ranks' links idle. Pipelined in k chunks, all_reduce takes about
 //! (2·log2 p + 2k)(α + n/k·(β + γ/2)), with only three neighbours per tree.
 //!
-//! For reduce, both trees span the other ranks, and the root combines what their roots send.
+//! For reduce, both trees span the other ranks, and the root combines what their roots send;
+//! broadcast is the same backwards.
 //!
 //! (Sanders, Speck and Träff, "Two-tree algorithms for full bandwidth broadcast, reduction and
 //! scan", 2009.) The tree over ranks is not the canonical one.
 
+use super::binomial_move::broadcast_composer;
 use crate::error::Rank;
 use crate::reduce::Format;
 use crate::schedule::algorithm::Algorithm;
@@ -25,6 +28,10 @@ pub(crate) struct DoubleTreeAllReduce;
 /// Double binary tree reduce.
 #[derive(Debug)]
 pub(crate) struct DoubleTreeReduce;
+
+/// Double binary tree broadcast.
+#[derive(Debug)]
+pub(crate) struct DoubleTreeBroadcast;
 
 const NAME: &str = "double_binary_tree";
 const BOTH: Run = Run::new(0, 2);
@@ -91,10 +98,55 @@ impl Algorithm for DoubleTreeReduce {
 
     fn cost(&self, shape: &Shape) -> Cost {
         let mut level = cost(shape, false);
-        level.rounds =
-            shape.ranks.checked_sub(1).and_then(u32::checked_ilog2).map_or(0, |h| u64::from(h) + 1);
+        level.rounds = rooted_height(shape.ranks);
         Cost { blocks: 2, levels: vec![level] }
     }
+}
+
+impl Algorithm for DoubleTreeBroadcast {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn serves(&self, shape: &Shape) -> bool {
+        shape.collective == Collective::Broadcast
+    }
+
+    /// Reduce, backwards.
+    fn build(&self, shape: &Shape, rank: Rank) -> Schedule {
+        let mut c = broadcast_composer(2, shape, rank);
+        let from = if rank == shape.root { Buf::Input } else { Buf::Output };
+        for (block, node) in (0..).map(Run::one).zip(&nodes(shape, rank)) {
+            if let Some(parent) = node.parent {
+                c.recv(parent, Buf::Output, block);
+            }
+            for &(child, _) in &node.children {
+                c.send(child, from, block);
+            }
+            c.end_round();
+        }
+        if rank == shape.root && !shape.in_place {
+            c.copy(Buf::Input, Buf::Output, BOTH);
+        }
+        c.build()
+    }
+
+    fn cost(&self, shape: &Shape) -> Cost {
+        let up = cost(shape, false);
+        let level = LevelCost {
+            rounds: rooted_height(shape.ranks),
+            sent_blocks: up.received_blocks,
+            received_blocks: up.sent_blocks,
+            messages: up.messages,
+            ..LevelCost::default()
+        };
+        Cost { blocks: 2, levels: vec![level] }
+    }
+}
+
+/// Messages from the deepest rank to the root, when the trees span the other ranks.
+fn rooted_height(ranks: Rank) -> u64 {
+    (ranks - 1).checked_ilog2().map_or(0, |height| u64::from(height) + 1)
 }
 
 /// A rank's place in one of the two trees.
@@ -108,7 +160,7 @@ struct Node {
 /// The rank's places in both trees.
 fn nodes(shape: &Shape, rank: Rank) -> [Node; 2] {
     let p = shape.ranks;
-    if shape.collective != Collective::Reduce {
+    if !shape.collective.is_rooted() {
         return [0, 1].map(|shift| {
             let rank_at = |n: u32| (n - 1 + p - shift) % p;
             node((rank + shift) % p + 1, p, rank_at, None)
