@@ -1,11 +1,13 @@
 //! Memory as the engine and the transports see it: raw views, and the staging arena.
 
+mod mapping;
 mod receive_buffer;
 mod socket;
 mod span;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use mapping::Mapping;
 pub(crate) use receive_buffer::ReceiveBuffer;
 pub(crate) use socket::{receive_span, send_spans};
 pub use span::{Span, SpanMut};

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+pub mod shm;
 pub mod tcp;
 
 use std::os::fd::BorrowedFd;

@@ -15,7 +15,7 @@ fn assert_lost(fault: &Fault, peer: Rank) {
 /// A rank that leaves is noticed, but what it sent before arrives first, and others go on.
 pub(crate) fn what_was_sent_survives_the_sender(factory: fn(Rank) -> Fabric) {
     let mut driver = Driver::new(factory(3));
-    let sizes = [8, 0, 3000, 64, 10_000, 1];
+    let sizes = [8, 0, 700, 64, 2000, 1];
     let flow = |lane| Flow::new(lane, 0, 1, Take::View, &sizes);
     let mut flows: Vec<_> = Lane::ALL.into_iter().map(flow).collect();
     driver.fill(&mut flows);
@@ -56,7 +56,7 @@ pub(crate) fn sending_to_the_gone_fails(factory: fn(Rank) -> Fabric) {
     let mut flow = Flow::new(Lane::Small, 0, 1, Take::View, &[100]);
     driver.run(std::slice::from_mut(&mut flow));
     driver.drop_end(1);
-    let mut flow = Flow::new(Lane::Bulk, 0, 1, Take::View, &[10_000; 10_000]);
+    let mut flow = Flow::new(Lane::Bulk, 0, 1, Take::View, &[2000; 20_000]);
     let fault = until_fault(&mut driver, |driver| flow.push(driver.end(0)).map(|_| ()));
     assert_lost(&fault, 1);
 }

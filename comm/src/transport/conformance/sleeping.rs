@@ -166,7 +166,7 @@ pub(crate) fn room_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep]) {
     for &how in hows {
         let (mut a, mut b) = two(factory);
         let bytes = a.limits(1).frame_bytes_preferred.min(256 << 10);
-        let sizes = vec![bytes; (24 << 20) / bytes];
+        let sizes = vec![bytes; ((24 << 20) / bytes).min(1500)];
         let (to_send, to_receive) = (sizes.clone(), sizes);
         thread::scope(|scope| {
             scope.spawn(move || {

@@ -22,6 +22,8 @@ fn frame_bytes_max(driver: &mut Driver) -> usize {
 
 fn run(factory: fn(Rank) -> Fabric, take: Take, sizes: &[usize]) {
     let mut driver = Driver::new(factory(2));
+    let largest = frame_bytes_max(&mut driver);
+    let sizes: &Vec<_> = &sizes.iter().map(|&size| size.min(largest)).collect();
     let mut flows: Vec<_> = Lane::ALL
         .into_iter()
         .flat_map(|lane| [Flow::new(lane, 0, 1, take, sizes), Flow::new(lane, 1, 0, take, sizes)])
@@ -135,7 +137,7 @@ pub(crate) fn many_peers(factory: fn(Rank) -> Fabric) {
     let mut flows = vec![];
     for (from, to) in pairs(6) {
         for lane in Lane::ALL {
-            flows.push(Flow::new(lane, from, to, Take::View, &[8, 0, 1000, 4000, 64, 1]));
+            flows.push(Flow::new(lane, from, to, Take::View, &[8, 0, 1000, 2000, 64, 1]));
         }
     }
     Driver::new(factory(6)).run(&mut flows);
@@ -183,7 +185,7 @@ pub(crate) fn random_traffic(factory: fn(Rank) -> Fabric) {
                 let sizes: Vec<_> = (0..frames)
                     .map(|_| match random.below(10) {
                         0 => random.below(largest + 1),
-                        1..4 => random.below(5000),
+                        1..4 => random.below(largest.min(5000)),
                         _ => random.below(100),
                     })
                     .collect();
