@@ -1,0 +1,49 @@
+//! A process that is one rank: started by collbench itself, or by a launcher.
+
+use std::io::Write as _;
+
+use crate::event::Event;
+use crate::failure::{Failure, Outcome};
+use crate::launch::{Joined, die_with_parent};
+use crate::measure::measure;
+use crate::plan::Plan;
+use crate::session::Session;
+
+/// Carries the plan, as JSON, to the ranks collbench starts.
+pub(crate) const PLAN: &str = "COLLBENCH_PLAN";
+
+/// The whole life of a rank that collbench started; rank 0 reports on stdout.
+pub(crate) fn started() -> Outcome {
+    die_with_parent()?;
+    let internal = || Failure::usage("__rank is for collbench itself; use `collbench run`");
+    let plan = std::env::var(PLAN).map_err(|_| internal())?;
+    let plan: Plan = serde_json::from_str(&plan)
+        .map_err(|e| Failure::run(format!("the plan is not understood: {e}")))?;
+    let joined = Joined::from_environment()?.ok_or_else(internal)?;
+    // What is wrong is in the reports; whoever reads them judges.
+    measure_as(&plan, &joined, &mut tell).map(drop)
+}
+
+/// Joins the job, measures, and reports if this is rank 0. The answer is the number of wrong
+/// elements over all ranks.
+pub(crate) fn measure_as(
+    plan: &Plan,
+    joined: &Joined,
+    report: &mut dyn FnMut(Event) -> Outcome,
+) -> Outcome<u64> {
+    let name = std::ffi::CString::new(format!("collbench:{}", joined.rank));
+    if let Ok(name) = name {
+        // For `top` and `ps` only.
+        let _ = rustix::thread::set_name(&name);
+    }
+    let session = Session::join(plan, joined).map_err(Failure::Run)?;
+    measure(&session, plan, report)
+}
+
+fn tell(event: Event) -> Outcome {
+    let line = serde_json::to_string(&event).map_err(|e| Failure::run(e.to_string()))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|_| Failure::run("the process that started this rank does not listen any more"))
+}
