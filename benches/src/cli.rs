@@ -44,8 +44,6 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
-    /// Print what this machine is made of, as the planner sees it
-    Topo,
     /// Start any program once per rank and end all when one fails
     Launch(LaunchArgs),
     /// Run in network namespaces with shaped links: a small cluster on one machine
@@ -190,9 +188,13 @@ pub(crate) struct ExplainArgs {
     /// Ranks of the communicator
     #[arg(short = 'n', long, default_value_t = 2)]
     pub(crate) ranks: u32,
-    /// Hosts the ranks are spread over, evenly
+    /// Hosts the ranks are spread over, evenly; several are network namespaces and need root, as
+    /// in `lab`
     #[arg(long, default_value_t = 1)]
     pub(crate) hosts: u32,
+    /// Speed of each host's link, with several hosts
+    #[arg(long, default_value = "1gbit")]
+    pub(crate) rate: Rate,
     /// Size in bytes, counted as `run` counts it
     #[arg(short, long, value_parser = parse_size, default_value = "1M")]
     pub(crate) size: u64,
@@ -208,12 +210,12 @@ pub(crate) struct ExplainArgs {
     /// Only algorithms whose results depend on the inputs by rank alone
     #[arg(long)]
     pub(crate) reproducible: bool,
-    /// One buffer for input and output
-    #[arg(long)]
-    pub(crate) in_place: bool,
     /// Which wires to use
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) transport: TransportArg,
+    /// Use this algorithm wherever it serves the collective, instead of the planner's choice
+    #[arg(long, value_name = "NAME")]
+    pub(crate) algorithm: Option<String>,
 }
 
 /// Arguments of `launch`.

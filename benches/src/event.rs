@@ -19,6 +19,13 @@ pub(crate) enum Event {
     },
     /// One size is measured.
     Row(Row),
+    /// What would serve a call, in the library's words.
+    Explained {
+        /// Size in bytes.
+        bytes: u64,
+        /// Lines.
+        text: String,
+    },
 }
 
 /// One line of the table, one point of the plot, one object in the JSON file.

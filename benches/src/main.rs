@@ -9,6 +9,7 @@
 mod buffer;
 mod cli;
 mod event;
+mod explain;
 mod failure;
 mod lab;
 mod launch;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command};
-use failure::{Failure, Outcome};
+use failure::Outcome;
 
 fn main() -> ExitCode {
     let outcome = Cli::try_parse().map_err(|error| usage::explain(&error)).and_then(|cli| {
@@ -60,8 +61,7 @@ fn dispatch(cli: &Cli) -> Outcome {
             launch::launch(&args.program, args.ranks, &launch::Placement::default())
         }
         Some(Command::Lab(args)) => lab::lab(args, cli.verbose),
-        Some(Command::Explain(_)) => Err(Failure::run("not there yet")),
-        Some(Command::Topo) => Err(Failure::run("not there yet")),
+        Some(Command::Explain(args)) => explain::explain(args, cli.verbose),
         Some(Command::Rank) => rank::started(),
         Some(Command::Exec { program }) => launch::execute(program),
         Some(Command::Janitor) => lab::janitor(),

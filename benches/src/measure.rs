@@ -38,6 +38,9 @@ pub(crate) fn measure(
         let (ranks, hosts) = (runner.ranks(), runner.hosts());
         report(Event::Joined { ranks, hosts, sizes: counts.len() })?;
     }
+    if plan.explain {
+        return bench.explain(&counts, report);
+    }
     let share = RUN_TIME / u32::try_from(counts.len()).unwrap_or(u32::MAX).max(1);
     let mut wrong = 0;
     for count in counts {
@@ -77,10 +80,31 @@ impl<'a> Bench<'a> {
         Ok(Self { runner, plan, part, oracle })
     }
 
+    /// Reports, on rank 0, what would serve each size; makes no call but the barrier at the end.
+    fn explain(&self, counts: &[usize], report: &mut dyn FnMut(Event) -> Outcome) -> Outcome<u64> {
+        if self.part.rank == 0 {
+            for &count in counts {
+                let choice = self.runner.choice(&self.call_of(count)).map_err(Failure::Run)?;
+                let text = choice.explanation;
+                report(Event::Explained { bytes: self.bytes_of(count), text })?;
+            }
+        }
+        self.barrier().map_err(Failure::Run)?;
+        Ok(0)
+    }
+
+    const fn call_of(&self, count: usize) -> Call {
+        let Part { operation, dtype, op, root, .. } = self.part;
+        Call { operation, dtype, op, root, count }
+    }
+
+    fn bytes_of(&self, count: usize) -> u64 {
+        self.part.operation.bytes(count, self.part.dtype.size(), self.part.ranks)
+    }
+
     /// Measures and checks one size.
     fn one_size(&self, count: usize, share: Duration) -> Result<Row, String> {
-        let Part { operation, dtype, op, root, ranks, .. } = self.part;
-        let call = Call { operation, dtype, op, root, count };
+        let call = self.call_of(count);
         let mut input = Buffer::new(self.oracle.input_bytes(count));
         let mut output = Buffer::new(self.oracle.output_bytes(count));
         let mut tally = self.checked_call(&call, &mut input, &mut output)?;
@@ -99,8 +123,8 @@ impl<'a> Bench<'a> {
         merge(&mut tally, self.checked_call(&call, &mut input, &mut output)?);
         let tally = self.collect_tally(tally)?;
         let latency = self.collect_times(&times)?;
-        let choice = self.runner.choice(&call, self.part.in_place)?;
-        let bytes = operation.bytes(count, dtype.size(), ranks);
+        let choice = self.runner.choice(&call)?;
+        let bytes = self.bytes_of(count);
         let algbw_gbps = bytes as f64 / (latency.p50_us * 1e3);
         Ok(Row {
             bytes,
@@ -110,7 +134,7 @@ impl<'a> Bench<'a> {
             latency,
             iters,
             algbw_gbps,
-            busbw_gbps: algbw_gbps * operation.bus_factor(ranks),
+            busbw_gbps: algbw_gbps * self.part.operation.bus_factor(self.part.ranks),
             wrong: tally.wrong,
             max_abs_error: Some(tally.max_abs_error).filter(|e| e.is_finite()),
         })
@@ -255,13 +279,18 @@ mod tests {
             Ok(())
         }
 
-        fn choice(&self, _: &Call, _: bool) -> Result<Choice, String> {
-            Ok(Choice { algorithm: "copy".into(), transport: "self".into() })
+        fn choice(&self, _: &Call) -> Result<Choice, String> {
+            Ok(Choice {
+                algorithm: "copy".into(),
+                transport: "self".into(),
+                explanation: String::new(),
+            })
         }
     }
 
     fn run(in_place: bool, damage_at: Option<u32>) -> (u64, Vec<Event>, u32) {
         let plan = Plan {
+            explain: false,
             operation: Operation::AllReduce,
             dtype: "f32".into(),
             op: "sum".into(),

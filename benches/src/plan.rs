@@ -37,6 +37,8 @@ pub(crate) enum Input {
 /// A checked measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
+    /// Only explain what would serve the calls.
+    pub(crate) explain: bool,
     /// What is measured.
     pub(crate) operation: Operation,
     /// Element type, by name.
@@ -95,6 +97,7 @@ impl Plan {
             None => Input::Generated(sizes(args)?),
         };
         Ok(Self {
+            explain: false,
             operation,
             dtype: dtype.name().to_owned(),
             op: args.op.clone(),

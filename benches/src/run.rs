@@ -72,6 +72,7 @@ pub(crate) fn first_look(verbose: u8) -> Outcome {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ranks = cores.clamp(RANKS_DEFAULT as usize, FIRST_LOOK_RANKS_MAX) as u32;
     let plan = Plan {
+        explain: false,
         operation: Operation::AllReduce,
         dtype: "f32".into(),
         op: "sum".into(),

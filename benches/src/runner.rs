@@ -26,6 +26,8 @@ pub(crate) struct Choice {
     pub(crate) algorithm: String,
     /// The wires' names.
     pub(crate) transport: String,
+    /// All the library has to say about it, in lines.
+    pub(crate) explanation: String,
 }
 
 /// One rank of a job. Errors are the library's own words.
@@ -43,5 +45,5 @@ pub(crate) trait Runner {
     fn run(&self, call: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String>;
 
     /// What will serve `call`.
-    fn choice(&self, call: &Call, in_place: bool) -> Result<Choice, String>;
+    fn choice(&self, call: &Call) -> Result<Choice, String>;
 }

@@ -21,7 +21,7 @@ impl Runner for Session {
     fn run(&self, _: &Call, _: Option<&[u8]>, _: &mut [u8]) -> Result<(), String> {
         Err(String::new())
     }
-    fn choice(&self, _: &Call, _: bool) -> Result<Choice, String> {
+    fn choice(&self, _: &Call) -> Result<Choice, String> {
         Err(String::new())
     }
 }

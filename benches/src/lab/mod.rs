@@ -8,6 +8,7 @@ mod sweep;
 mod tool;
 
 pub(crate) use link::stream;
+pub(crate) use netns::Lab;
 pub(crate) use sweep::janitor;
 
 use clap::Parser as _;
@@ -20,7 +21,7 @@ use crate::operation::Operation;
 use crate::plan::{Plan, check_ranks};
 use crate::report::{Results, say};
 use crate::size::human;
-use netns::{HOSTS_MAX, Lab};
+use netns::HOSTS_MAX;
 use rate::Rate;
 
 /// Sizes from which the links, not latency, decide.
@@ -41,6 +42,7 @@ pub(crate) fn lab(args: &LabArgs, verbose: u8) -> Outcome {
     }
     let ranks = ranks(args)?;
     let task = task(args, ranks)?;
+    launch::heed_signals()?;
     let lab = Lab::build(args.hosts, args.rate)?;
     say(&format!(
         "# lab: {} hosts with {} ranks each, every link {} in and out",

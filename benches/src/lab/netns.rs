@@ -23,6 +23,12 @@ use crate::owner::Owner;
 /// Most hosts: each is an address in one /24.
 pub(crate) const HOSTS_MAX: u32 = 200;
 
+/// Gives every host the same congestion control, Linux's default, or, where that is reserved to
+/// the machine's own namespace, its ancestor. Hosts would otherwise inherit the machine's choice,
+/// and BBR, for one, leaves a part of a shaped link idle while it probes.
+const CONGESTION_CONTROL: &str = "cd /proc/sys/net/ipv4; \
+    echo cubic 2> /dev/null > tcp_congestion_control || echo reno > tcp_congestion_control";
+
 /// The namespaces of a lab; removed on drop.
 pub(crate) struct Lab {
     switch: String,
@@ -78,6 +84,7 @@ impl Lab {
         tool("ip", &["-n", name, "link", "set", "lo", "up"])?;
         tool("ip", &["-n", name, "link", "set", "eth0", "up"])?;
         tool("ip", &["-n", switch, "link", "set", &port, "master", "br0", "up"])?;
+        tool("ip", &["netns", "exec", name, "sh", "-c", CONGESTION_CONTROL])?;
         shape(name, "eth0", rate)?;
         shape(switch, &port, rate)
     }

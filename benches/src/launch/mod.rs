@@ -12,6 +12,7 @@ pub(crate) use environment::{Joined, Place};
 pub(crate) use group::{Group, Notice, describe};
 pub(crate) use program::launch;
 pub(crate) use ranks::run_ranks;
+pub(crate) use signals::heed_signals;
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use super::{Group, Notice, Place, Placement, describe};
+use super::{Group, Notice, Place, Placement, describe, heed_signals};
 use crate::failure::{Failure, Outcome};
 use crate::plan::check_ranks;
 use crate::scratch::Scratch;
@@ -13,6 +13,7 @@ use crate::scratch::Scratch;
 /// Runs `program` once per rank; output lines are prefixed with the rank.
 pub(crate) fn launch(program: &[OsString], ranks: u32, placement: &Placement) -> Outcome {
     check_ranks(ranks)?;
+    heed_signals()?;
     let scratch = Scratch::new().map_err(Failure::Run)?;
     let mut group = Group::spawn((0..ranks).map(|rank| {
         let mut arguments = vec![OsStr::new("__exec"), OsStr::new("--")];

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::program::place;
-use super::{Group, Notice, Placement, describe};
+use super::{Group, Notice, Placement, describe, heed_signals};
 use crate::event::Event;
 use crate::failure::{Failure, Outcome};
 use crate::plan::Plan;
@@ -35,6 +35,7 @@ pub(crate) fn run_ranks(
     verbose: u8,
     on_event: &mut dyn FnMut(Event) -> Outcome,
 ) -> Outcome {
+    heed_signals()?;
     let scratch = Scratch::new().map_err(Failure::Run)?;
     let plan = serde_json::to_string(plan).map_err(|e| Failure::run(e.to_string()))?;
     let mut group = Group::spawn((0..ranks).map(|rank| {

@@ -6,6 +6,12 @@ use std::sync::OnceLock;
 
 use crate::failure::{Failure, Outcome};
 
+/// From now on Ctrl-C and its like no longer end this process but the job it waits for. Whoever
+/// makes something that must be removed again calls this first.
+pub(crate) fn heed_signals() -> Outcome {
+    stop_requests().map(drop)
+}
+
 /// A stream that becomes readable, for good, when the user wants to stop.
 pub(crate) fn stop_requests() -> Outcome<&'static UnixStream> {
     static STREAM: OnceLock<Result<UnixStream, String>> = OnceLock::new();

@@ -90,6 +90,7 @@ impl Reporter {
                 self.progress.begin(sizes);
                 self.print(&table::header(&self.results))
             }
+            Event::Explained { .. } => Err(Failure::run("a measurement explained itself")),
             Event::Row(row) => {
                 let line = table::row(&self.results.plan, &row);
                 self.results.rows.push(row);
@@ -141,6 +142,7 @@ mod tests {
     /// Something to show.
     pub(crate) fn results() -> Results {
         let plan = Plan {
+            explain: false,
             operation: Operation::AllReduce,
             dtype: "f32".into(),
             op: "sum".into(),

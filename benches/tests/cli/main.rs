@@ -1,0 +1,6 @@
+//! Tests of the built binary, as a user or a script runs it.
+
+mod bad_input;
+mod common;
+mod lab;
+mod launch;
