@@ -1,5 +1,6 @@
 //! Memory as the engine and the transports see it: raw views, and the staging arena.
 
+mod arena;
 mod mapping;
 mod receive_buffer;
 mod socket;
@@ -7,6 +8,7 @@ mod span;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use arena::{Arena, Lease};
 pub use mapping::Mapping;
 pub(crate) use receive_buffer::ReceiveBuffer;
 pub(crate) use socket::{receive_span, send_spans};
