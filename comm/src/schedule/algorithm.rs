@@ -77,4 +77,5 @@ pub static ALGORITHMS: &[&dyn Algorithm] = &[
     &a::sparbit::Sparbit,
     &a::two_shot::Direct,
     &a::two_shot::TwoShot,
+    &a::two_shot::TwoShotReduce,
 ];

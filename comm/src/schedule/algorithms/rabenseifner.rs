@@ -179,7 +179,7 @@ fn halves(run: Run, bit: u32) -> (Run, Run) {
 
 /// The one block that is kept in the end.
 fn own_block(blocks: u32, halvings: &[Halving]) -> Run {
-    halvings.last().map_or(Run::new(0, blocks), |h| h.kept)
+    halvings.last().map_or_else(|| Run::new(0, blocks), |h| h.kept)
 }
 
 /// The fold and the recursive halving of the rank that speaks for `group`, as `head` names it.
