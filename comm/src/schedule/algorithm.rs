@@ -35,7 +35,7 @@ pub trait Algorithm: Send + Sync {
     }
 
     /// The topology level that the local reductions in a stage of its rounds are charged to.
-    fn stage_level(&self, _stage: u32) -> usize {
+    fn stage_level(&self, _shape: &Shape, _stage: u32) -> usize {
         0
     }
 }

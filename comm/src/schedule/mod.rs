@@ -8,6 +8,7 @@ mod algorithms;
 mod canonical;
 pub mod checker;
 mod compose;
+pub mod hierarchy;
 mod ir;
 mod pipeline;
 #[cfg(test)]

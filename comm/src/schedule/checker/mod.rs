@@ -129,7 +129,7 @@ pub fn check(
 pub fn prove(algorithm: &dyn Algorithm, shape: &Shape) -> Result<Report, Violation> {
     let cost = algorithm.cost(shape);
     let between = |a, b| algorithm.level(a, b);
-    let stage = |stage| algorithm.stage_level(stage);
+    let stage = |stage| algorithm.stage_level(shape, stage);
     let options = Options {
         links: Links::new(cost.levels.len().max(1), &between, &stage),
         stated: if algorithm.cost_is_exact(shape) {
