@@ -295,7 +295,9 @@ impl Algorithm for Hierarchical {
                 && let Some(me) = phase.me_in(rank)
                 && let Some(algorithm) = self.pick(phase.across, &phase.shape)
             {
-                target.append(&phase, &algorithm.build(&phase.shape, me), stage);
+                let inner = algorithm.build(&phase.shape, me);
+                let classes = classify::classify(algorithm, &phase.shape, me, &inner);
+                target.append(&phase, &inner, classes, stage);
             }
             stage += self.stages_of(kind);
         }

@@ -96,9 +96,11 @@ impl Phase {
         }
     }
 
-    /// Whether what its schedule sends from its input are partial results already.
+    /// Whether what its schedule sends in data format may be partial results here: its input, or,
+    /// where a schedule distributes or collects them, its results.
     pub(super) fn sends_partials(&self) -> bool {
-        self.input == Site::Partial
+        let passes_results_on = self.shape.collective != Collective::ReduceScatter;
+        self.input == Site::Partial || self.output == Site::Partial && passes_results_on
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::ir::{Block, Buf, Collective, Round, Schedule, Shape, Slice, Slot, Step};
-use super::classify::{Class, classify};
+use super::classify::Class;
 use super::phases::{Phase, Site};
 use super::space;
 use crate::error::Rank;
@@ -51,15 +51,21 @@ impl Target {
         Self { schedule, carried: HashMap::new(), pools: HashMap::new() }
     }
 
-    /// Appends a phase, whose schedule is `inner`, from stage `stage` on.
-    pub(super) fn append(&mut self, phase: &Phase, inner: &Schedule, stage: u32) {
+    /// Appends a phase from stage `stage` on. Its schedule is `inner`, of whose steps `classes` says
+    /// what they read from and write to `Stage`.
+    pub(super) fn append(
+        &mut self,
+        phase: &Phase,
+        inner: &Schedule,
+        classes: Vec<(Class, Class)>,
+        stage: u32,
+    ) {
         let count = match inner.space {
             super::Space::Vector { blocks } => blocks,
             super::Space::PerRank | super::Space::PerPair => phase.members.len() as u32,
         };
         let lists = phase.lists(count);
         let spread = lists.iter().map(Vec::len).max().unwrap_or(0) as u32;
-        let classes = classify(inner, phase.shape.collective);
         let mut relabel = Relabel {
             target: self,
             phase,

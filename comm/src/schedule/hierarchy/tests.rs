@@ -249,3 +249,43 @@ fn refuses_what_is_no_hierarchy() {
     let two = Hierarchy::by_key(&[0, 1]).unwrap();
     assert!(Hierarchical::new(Mode::Leader, &two, vec![Random(0).level()]).is_err());
 }
+
+/// Each flat algorithm wherever it can serve, inside and across.
+#[test]
+fn every_algorithm_in_every_phase() {
+    let keys = [0, 1, 2, 0, 1, 2, 3, 3, 0, 0, 1, 4, 4, 3, 2, 0, 4, 4, 4];
+    let ranks = keys.len() as Rank;
+    let hierarchy = Hierarchy::by_key(&keys).unwrap();
+    for first in ALGORITHMS {
+        let level =
+            || Level::new(std::iter::once(*first).chain(ALGORITHMS.iter().copied()).collect());
+        for mode in [Mode::Leader, Mode::SplitRail] {
+            let algorithm = Hierarchical::new(mode, &hierarchy, vec![level(), level()]).unwrap();
+            for collective in Collective::ALL.into_iter().filter(|&c| mode.knows(c)) {
+                let root = if collective.is_rooted() { 7 } else { 0 };
+                let shape = Shape { root, ..shape(collective, ranks) };
+                prove(&algorithm, &shape)
+                    .unwrap_or_else(|e| panic!("{} {mode:?} {shape:?}: {e}", first.name()));
+            }
+        }
+    }
+}
+
+#[test]
+fn hundreds_of_ranks() {
+    let mut random = Random(9);
+    for (mode, collective) in [
+        (Mode::SplitRail, Collective::AllReduce),
+        (Mode::SplitRail, Collective::ReduceScatter),
+        (Mode::Leader, Collective::AllGather),
+        (Mode::Leader, Collective::Reduce),
+    ] {
+        let keys = (0..300).map(|_| random.below(40) as u32).collect::<Vec<_>>();
+        let hierarchy = Hierarchy::by_key(&keys).unwrap();
+        let levels = vec![random.level(), random.level()];
+        let algorithm = Hierarchical::new(mode, &hierarchy, levels).unwrap();
+        let shape = shape(collective, 300);
+        assert!(algorithm.serves(&shape));
+        prove(&algorithm, &shape).unwrap_or_else(|e| panic!("{shape:?}: {e}"));
+    }
+}
