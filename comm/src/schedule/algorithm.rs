@@ -60,6 +60,7 @@ pub static ALGORITHMS: &[&dyn Algorithm] = &[
     &a::double_binary_tree::DoubleTreeAllReduce,
     &a::double_binary_tree::DoubleTreeReduce,
     &a::double_binary_tree::DoubleTreeBroadcast,
+    &a::hillis_steele::HillisSteele,
     &a::one_shot::OneShot,
     &a::pairwise::Pairwise,
     &a::rabenseifner::RabenseifnerAllReduce,

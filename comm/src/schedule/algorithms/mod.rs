@@ -13,6 +13,7 @@ pub(super) mod chain_broadcast;
 pub(super) mod circulant;
 pub(super) mod direct_move;
 pub(super) mod double_binary_tree;
+pub(super) mod hillis_steele;
 pub(super) mod one_shot;
 pub(super) mod pairwise;
 pub(super) mod rabenseifner;
