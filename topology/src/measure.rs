@@ -12,9 +12,9 @@ pub struct Measured {
     pub reduce_bytes_per_s: u64,
 }
 
-/// Larger than most second-level caches' share of a rank would leave to it, small enough to be
-/// repeated often.
-const ELEMENTS: usize = 1 << 15;
+/// Vectors of 1 MiB: more than stays in a second-level cache, as long messages do not either, and
+/// still small enough to be repeated a few times.
+const ELEMENTS: usize = 1 << 18;
 
 /// Long enough to see the core at speed, short enough for every start.
 const PER_RATE: Duration = Duration::from_micros(500);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn rates_are_finite_and_the_lower_counts() {
-        assert_eq!(rate(Duration::from_secs(1)), 131_072);
+        assert_eq!(rate(Duration::from_secs(1)), 1 << 20);
         assert_eq!(rate(Duration::MAX), 1);
         assert!(rate(Duration::ZERO) > 0);
         let a = Measured { copy_bytes_per_s: 1, reduce_bytes_per_s: 4 };
