@@ -10,6 +10,7 @@
 //! overhead_s = 3e-6
 //! bytes_per_s = 3e9
 //! host_bytes_per_s = 3e9
+//! congestion = 0.02
 //! ```
 //!
 //! Keys that are left out keep their defaults.
@@ -46,6 +47,9 @@ pub struct LinkConstants {
     pub bytes_per_s: f64,
     /// What all ranks of a host together can: its network interface, or its memory.
     pub host_bytes_per_s: f64,
+    /// By what fraction each further peer that a rank exchanges with at the same time slows it
+    /// down: bursts that meet in a switch or a cache.
+    pub congestion: f64,
 }
 
 /// All classes of links.
@@ -78,21 +82,18 @@ pub struct Constants {
 impl Default for Constants {
     /// A server of 2020 or later with 25 Gbit/s Ethernet.
     fn default() -> Self {
-        let link = |latency_s, overhead_s, bytes_per_s, host_bytes_per_s| LinkConstants {
-            latency_s,
-            overhead_s,
-            bytes_per_s,
-            host_bytes_per_s,
+        let link = |latency_s, overhead_s, bytes_per_s, host_bytes_per_s, congestion| {
+            LinkConstants { latency_s, overhead_s, bytes_per_s, host_bytes_per_s, congestion }
         };
         Self {
             copy_bytes_per_s: 8e9,
             reduce_bytes_per_s: 5e9,
             switch_s: 3e-6,
             links: Links {
-                shared_memory_local: link(0.3e-6, 0.15e-6, 7e9, 60e9),
-                shared_memory: link(0.6e-6, 0.15e-6, 5e9, 40e9),
-                tcp_loopback: link(10e-6, 3e-6, 3e9, 20e9),
-                tcp: link(20e-6, 3e-6, 2.8e9, 2.8e9),
+                shared_memory_local: link(0.3e-6, 0.15e-6, 7e9, 60e9, 0.01),
+                shared_memory: link(0.6e-6, 0.15e-6, 5e9, 40e9, 0.01),
+                tcp_loopback: link(10e-6, 3e-6, 3e9, 20e9, 0.01),
+                tcp: link(20e-6, 3e-6, 2.8e9, 2.8e9, 0.02),
             },
         }
     }
@@ -124,6 +125,7 @@ struct FileLink {
     overhead_s: Option<f64>,
     bytes_per_s: Option<f64>,
     host_bytes_per_s: Option<f64>,
+    congestion: Option<f64>,
 }
 
 impl FileLink {
@@ -132,6 +134,7 @@ impl FileLink {
         replace(&mut link.overhead_s, self.overhead_s);
         replace(&mut link.bytes_per_s, self.bytes_per_s);
         replace(&mut link.host_bytes_per_s, self.host_bytes_per_s);
+        replace(&mut link.congestion, self.congestion);
     }
 }
 
@@ -140,7 +143,8 @@ fn replace(value: &mut f64, by: Option<f64>) {
 }
 
 const LINKS: [&str; 4] = ["shared_memory_local", "shared_memory", "tcp_loopback", "tcp"];
-const LINK_KEYS: [&str; 4] = ["latency_s", "overhead_s", "bytes_per_s", "host_bytes_per_s"];
+const LINK_KEYS: [&str; 5] =
+    ["latency_s", "overhead_s", "bytes_per_s", "host_bytes_per_s", "congestion"];
 
 impl Constants {
     /// The constants of a class of links.
@@ -166,7 +170,7 @@ impl Constants {
 
     /// As bytes, for ranks to agree on one rank's constants.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.values().iter().flat_map(|(_, value, _)| value.to_le_bytes()).collect()
+        self.values().iter().flat_map(|(_, value)| value.to_le_bytes()).collect()
     }
 
     /// From [`to_bytes`](Self::to_bytes); `None` if they are not that, or make no sense.
@@ -223,26 +227,27 @@ impl Constants {
 
     /// The first number that makes no sense: its key, what it is, and what is expected.
     fn nonsense(&self) -> Option<(String, f64, &'static str)> {
-        self.values().into_iter().find_map(|(key, value, is_rate)| {
-            let (ok, expected) = if is_rate {
-                ((1.0..=1e15).contains(&value), "bytes per second, from 1 to 1e15")
+        self.values().into_iter().find_map(|(key, value)| {
+            let (range, expected) = if key.ends_with("_per_s") {
+                (1.0..=1e15, "bytes per second, from 1 to 1e15")
+            } else if key.ends_with("_s") {
+                (0.0..=1.0, "seconds, from 0 to 1")
             } else {
-                ((0.0..=1.0).contains(&value), "seconds, from 0 to 1")
+                (0.0..=1.0, "a fraction, from 0 to 1")
             };
-            (!ok).then_some((key, value, expected))
+            (!range.contains(&value)).then_some((key, value, expected))
         })
     }
 
-    /// All numbers with their keys, and whether they are rates.
-    fn values(&self) -> Vec<(String, f64, bool)> {
+    /// All numbers with their keys.
+    fn values(&self) -> Vec<(String, f64)> {
         let keys = ["copy_bytes_per_s", "reduce_bytes_per_s", "switch_s"].map(str::to_owned);
         let link_keys = LINKS
             .into_iter()
             .flat_map(|link| LINK_KEYS.into_iter().map(move |key| format!("links.{link}.{key}")));
         let mut copy = *self;
         let fields = copy.fields().into_iter().map(|field| *field);
-        let keyed = keys.into_iter().chain(link_keys).zip(fields);
-        keyed.map(|(key, value)| (key.clone(), value, key.ends_with("_per_s"))).collect()
+        keys.into_iter().chain(link_keys).zip(fields).collect()
     }
 
     /// All numbers, in the order of [`values`](Self::values).
@@ -251,8 +256,9 @@ impl Constants {
             vec![&mut self.copy_bytes_per_s, &mut self.reduce_bytes_per_s, &mut self.switch_s];
         let Links { shared_memory_local, shared_memory, tcp_loopback, tcp } = &mut self.links;
         for link in [shared_memory_local, shared_memory, tcp_loopback, tcp] {
-            let LinkConstants { latency_s, overhead_s, bytes_per_s, host_bytes_per_s } = link;
-            fields.extend([latency_s, overhead_s, bytes_per_s, host_bytes_per_s]);
+            let LinkConstants { latency_s, overhead_s, bytes_per_s, host_bytes_per_s, congestion } =
+                link;
+            fields.extend([latency_s, overhead_s, bytes_per_s, host_bytes_per_s, congestion]);
         }
         fields
     }
@@ -295,6 +301,7 @@ mod tests {
         for (text, parts) in [
             ("[links.tcp]\nlatency_s = -1.0", &["links.tcp.latency_s is -1", "seconds"][..]),
             ("copy_bytes_per_s = 0", &["copy_bytes_per_s is 0", "bytes per second"]),
+            ("[links.tcp]\ncongestion = 2", &["links.tcp.congestion is 2", "a fraction"]),
             ("switch_s = nan", &["switch_s is NaN", "expected seconds"]),
             ("[links.tcp]\nlatency = 1e-6", &["unknown field `latency`", "latency_s", "line 2"]),
             ("[links.quantum]", &["unknown field `quantum`", "shared_memory"]),

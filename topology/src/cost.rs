@@ -6,7 +6,8 @@
 //! * Messages take their sender's and receiver's cores, and so do copying in and out of the link
 //!   and combining: ranks that share cores take turns.
 //! * A rank sends and receives at the link's rate or its share of the host's, whichever is less,
-//!   and no faster than its core copies.
+//!   and no faster than its core copies. Every further peer that it talks to at the same time
+//!   (more messages than rounds) slows that down a little.
 //! * A step follows the one that feeds it in chunks, so a rank that sends m messages in r rounds
 //!   waits r - m rounds of one chunk more than its own messages take.
 //! * A schedule in k segments runs its levels beside each other: the slowest level takes k turns,
@@ -141,7 +142,10 @@ fn seconds(
     let received =
         block * level.received_blocks as f64 * (sent / (block * sent_blocks).max(1e-9)).max(1.0);
 
-    let rate = link.bytes_per_s.min(link.host_bytes_per_s / active);
+    let messages = (level.messages as f64 / 2.0).max(1.0);
+    let further_peers = (messages / rounds.max(1.0) - 1.0).max(0.0);
+    let rate = link.bytes_per_s.min(link.host_bytes_per_s / active)
+        / (1.0 + link.congestion * further_peers);
     let most = sent.max(received);
     // What is combined on arrival is read out of shared memory, not copied first.
     let fused = match level.link {
@@ -152,7 +156,6 @@ fn seconds(
     };
     let copying = (sent + received - fused) / constants.copy_bytes_per_s * turns;
     let own = (most / rate).max(copying);
-    let messages = (level.messages as f64 / 2.0).max(1.0);
     let chunk = (most / messages / segments).min(work.chunk_bytes as f64);
     let fill = (rounds - messages).max(0.0) * chunk / rate;
     Seconds {
@@ -289,6 +292,20 @@ pub(crate) mod tests {
         let (ring, doubling) = (ring(SHM, 8), doubling(SHM, 3));
         assert!(total(&ring, floats(8)) > total(&doubling, floats(8)));
         assert!(total(&ring, floats(1 << 24)) < total(&doubling, floats(1 << 24)));
+    }
+
+    #[test]
+    fn talking_to_all_at_once_saves_rounds_and_costs_rate() {
+        let tcp = Level { link: LinkClass::Tcp, active_per_host: 1, ..SHM };
+        let (blocks, messages) = (31, 62);
+        let gather = |name, rounds| {
+            let (sent_blocks, received_blocks) = (blocks, blocks);
+            let level = Level { rounds, sent_blocks, received_blocks, messages, ..tcp };
+            candidate(name, 32, &[level])
+        };
+        let (direct, ring) = (gather("direct", 1), gather("ring", 31));
+        assert!(total(&direct, floats(1 << 10)) < total(&ring, floats(1 << 10)));
+        assert!(total(&direct, floats(1 << 26)) > total(&ring, floats(1 << 26)));
     }
 
     #[test]
