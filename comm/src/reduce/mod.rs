@@ -1,10 +1,25 @@
 //! Elementwise reduction: types, operators, and the kernels, chosen once per process.
+//!
+//! What the operators mean to the last bit is ADR 0003. Each kernel is written once, as a scalar
+//! function in `ops` and a loop in `kernel`, and compiled for several instruction sets; the ones
+//! this CPU can run are found at start. All of them give the same bits.
 
 mod dtype;
+mod element;
+#[cfg(target_arch = "x86_64")]
+mod f16c;
+mod fpenv;
+mod kernel;
 mod op;
+mod ops;
+mod reducer;
+#[cfg(test)]
+mod tests;
 
 pub use dtype::DType;
+pub use element::Element;
 pub use op::ReduceOp;
+pub use reducer::Reducer;
 
 /// How the values of a slice are stored.
 ///

@@ -1,0 +1,66 @@
+//! f16 by the conversion instructions of x86, eight at a time: bit-identical to the portable
+//! conversions once NaNs are made canonical, and several times as fast.
+
+use std::arch::x86_64::{
+    __m256, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128,
+    _mm256_blendv_ps, _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_loadu_ps,
+    _mm256_set1_ps, _mm256_storeu_ps,
+};
+
+use syncline_codecs::float::{f16_from_f32, f16_to_f32};
+
+const LANES: usize = 8;
+
+/// `v` with the canonical NaN for every NaN.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn canonical(v: __m256) -> __m256 {
+    let nan = _mm256_set1_ps(f32::from_bits(0x7fc0_0000));
+    _mm256_blendv_ps(v, nan, _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v))
+}
+
+/// f16 to f32.
+///
+/// # Safety
+/// As [`super::kernel::Map`] says.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn widen(dst: *mut u8, src: *const u8, count: usize, _: f64) {
+    let (dst, src) = (dst.cast::<f32>(), src.cast::<u16>());
+    let vectors = count - count % LANES;
+    for i in (0..vectors).step_by(LANES) {
+        // SAFETY: elements i to i + 8 lie below `count`; the load needs no alignment.
+        let small = unsafe { _mm_loadu_si128(src.add(i).cast()) };
+        let wide = canonical(_mm256_cvtph_ps(small));
+        // SAFETY: as above.
+        unsafe { _mm256_storeu_ps(dst.add(i), wide) };
+    }
+    for i in vectors..count {
+        // SAFETY: `i < count`.
+        let small = unsafe { src.add(i).read_unaligned() };
+        // SAFETY: `i < count`.
+        unsafe { dst.add(i).write_unaligned(f16_to_f32(small)) };
+    }
+}
+
+/// f32 to f16, to nearest even.
+///
+/// # Safety
+/// As [`super::kernel::Map`] says.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn narrow(dst: *mut u8, src: *const u8, count: usize, _: f64) {
+    let (dst, src) = (dst.cast::<u16>(), src.cast::<f32>());
+    let vectors = count - count % LANES;
+    for i in (0..vectors).step_by(LANES) {
+        // SAFETY: elements i to i + 8 lie below `count`; the load needs no alignment.
+        let wide = unsafe { _mm256_loadu_ps(src.add(i)) };
+        let small = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(canonical(wide));
+        // SAFETY: as above.
+        unsafe { _mm_storeu_si128(dst.add(i).cast(), small) };
+    }
+    for i in vectors..count {
+        // SAFETY: `i < count`.
+        let wide = unsafe { src.add(i).read_unaligned() };
+        // SAFETY: `i < count`.
+        unsafe { dst.add(i).write_unaligned(f16_from_f32(wide)) };
+    }
+}
