@@ -103,7 +103,7 @@ impl Composer {
             scratch: Vec::new(),
             stage_slots: Vec::new(),
             work_in_output: None,
-            partial: vec![false; blocks as usize],
+            partial: Vec::new(),
             rounds: Vec::new(),
             steps: Vec::new(),
         }
@@ -113,6 +113,7 @@ impl Composer {
     /// (see [`Schedule::work_in_output`]).
     pub(super) fn with_work(mut self, layout: Layout, in_output: Option<u32>) -> Self {
         self.layouts[Buf::Work as usize] = layout;
+        self.partial = vec![false; self.modulus as usize];
         self.work_in_output = in_output;
         self
     }
@@ -201,7 +202,8 @@ impl Composer {
     /// all are raw contributions, else `Work`, where those that are raw are copied.
     pub(super) fn settle(&mut self, runs: impl AsRef<[Run]>) -> Buf {
         let runs = runs.as_ref();
-        if !self.blocks(runs).any(|b| self.partial[b as usize]) {
+        // Without `Work` nothing was combined yet.
+        if self.partial.is_empty() || !self.blocks(runs).any(|b| self.partial[b as usize]) {
             return Buf::Input;
         }
         let raw = self.blocks(runs).filter(|&b| !self.partial[b as usize]).map(Run::one);
