@@ -5,6 +5,7 @@
 //! `communicator`. Each uses what stands before it in this list, never what comes after it.
 
 pub mod collective;
+pub mod engine;
 pub mod error;
 pub mod memory;
 pub mod reduce;

@@ -1,0 +1,289 @@
+//! One engine, shared by the threads of a process.
+//!
+//! Whoever holds the engine drives it, for everybody. A thread that wants in asks; the driver
+//! then lets go, and waits for its own operation like everybody else. A blocking call that meets
+//! nobody drives its operation itself, from beginning to end.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use super::bell::Bell;
+use super::completion::{Completion, Gate};
+use super::executor::{Buffers, Engine, OpMeta, TaskId};
+use super::failure::Names;
+use super::program::Program;
+use super::progress;
+use super::wait::{Outcome, Patience, wait};
+use super::waiting::{Driving, Entering};
+use crate::error::{Error, Result};
+
+/// An engine that threads take turns to drive.
+#[derive(Debug)]
+pub struct EngineCell {
+    engine: Mutex<Engine>,
+    names: Names,
+    pub(super) gate: Arc<Gate>,
+    /// Threads that want the engine now.
+    wanted: AtomicU32,
+    /// Wakes a driver out of its sleep in `poll(2)`. It has no descriptor until a second thread
+    /// was met, and until then a driver may sleep on a futex instead.
+    pub(super) bell: Bell,
+    /// The progress thread looks after this engine.
+    pub(super) registered: AtomicBool,
+    /// Raised by [`Self::abort`]; ends every wait.
+    aborted: AtomicBool,
+    abort_reason: Mutex<String>,
+}
+
+/// The engine, held by this thread.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    cell: &'a EngineCell,
+    /// `None` only inside `drop`.
+    guard: Option<MutexGuard<'a, Engine>>,
+}
+
+impl Held<'_> {
+    pub(super) fn engine(&self) -> &Engine {
+        match &self.guard {
+            Some(guard) => guard,
+            None => unreachable!("the guard lives until drop"),
+        }
+    }
+
+    pub(super) fn engine_mut(&mut self) -> &mut Engine {
+        match &mut self.guard {
+            Some(guard) => guard,
+            None => unreachable!("the guard lives until drop"),
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.cell.gate.signal();
+        if self.cell.gate.is_pending() && self.cell.registered.load(Ordering::SeqCst) {
+            progress::kick();
+        }
+    }
+}
+
+impl EngineCell {
+    /// Shares `engine`.
+    pub fn new(engine: Engine) -> Arc<Self> {
+        Arc::new(Self {
+            names: engine.names().clone(),
+            engine: Mutex::new(engine),
+            gate: Arc::default(),
+            wanted: AtomicU32::new(0),
+            bell: Bell::new(),
+            registered: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
+            abort_reason: Mutex::new(String::new()),
+        })
+    }
+
+    /// Runs one operation to its end.
+    ///
+    /// `patience.abort` is replaced by this engine's own flag, see [`Self::abort`].
+    ///
+    /// # Errors
+    /// What [`Engine::submit`] refuses; [`Error::Timeout`] when patience ends, and whatever went
+    /// wrong on the way. After an error other than a refusal the engine takes no more work.
+    pub fn run_blocking(
+        &self,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+        patience: &Patience<'_>,
+    ) -> Result<()> {
+        let patience = self.patience(patience);
+        let mut held = self.enter(meta, &patience)?;
+        let id = held.engine_mut().submit(program, buffers, meta)?;
+        let mut driving = Driving::new(self, id, Some(held), None);
+        let outcome = wait(&mut driving, &patience);
+        let (held, completion, result) = driving.finish();
+        match result {
+            Some(result) => result,
+            None => self.give_up(held, (id, meta, completion), outcome, &patience),
+        }
+    }
+
+    /// Starts one operation, which proceeds whether or not anybody waits for it. `keep` lives
+    /// until it has ended: put what owns the buffers there.
+    ///
+    /// # Errors
+    /// What [`Engine::submit`] refuses, and [`Error::System`] when the progress thread cannot be
+    /// started.
+    pub fn start(
+        self: &Arc<Self>,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+        keep: Box<dyn Any + Send>,
+        patience: &Patience<'_>,
+    ) -> Result<Work> {
+        self.bell.prepare();
+        let mut held = self.enter(meta, &self.patience(patience))?;
+        let id = held.engine_mut().submit(program, buffers, meta)?;
+        let completion = Arc::new(Completion::new(&self.gate, Some(keep)));
+        held.engine_mut().notify(id, Arc::clone(&completion));
+        held.engine_mut().poll();
+        drop(held);
+        let work = Work { cell: Arc::clone(self), id, meta: *meta, completion };
+        if !work.completion.has_ended() {
+            progress::register(self)?;
+        }
+        Ok(work)
+    }
+
+    /// Fails everything under way on this engine, and refuses everything that comes. Wakes every
+    /// thread that waits here.
+    pub fn abort(&self, reason: &str) {
+        let mut slot = self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_empty() {
+            reason.clone_into(&mut slot);
+        }
+        drop(slot);
+        self.aborted.store(true, Ordering::Release);
+        self.bell.ring();
+        if let Some(mut held) = self.try_hold() {
+            self.abort_held(&mut held);
+        }
+    }
+
+    /// Whether, and why, this engine takes no more work; `None` also while another thread drives
+    /// it.
+    pub fn broken(&self) -> Option<Error> {
+        self.try_hold()?.engine().broken().cloned()
+    }
+
+    fn abort_held(&self, held: &mut Held<'_>) {
+        let reason = self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        held.engine_mut().abort(&reason);
+    }
+
+    fn patience<'a>(&'a self, given: &Patience<'a>) -> Patience<'a> {
+        Patience { abort: Some(&self.aborted), ..*given }
+    }
+
+    /// Whether another thread wants the engine.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst) > 0
+    }
+
+    /// The engine, if nobody holds it.
+    pub(super) fn try_hold(&self) -> Option<Held<'_>> {
+        let guard = match self.engine.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Held { cell: self, guard: Some(guard) })
+    }
+
+    /// The engine, as soon as its driver lets go.
+    fn enter(&self, meta: &OpMeta, patience: &Patience<'_>) -> Result<Held<'_>> {
+        if let Some(held) = self.try_hold() {
+            return Ok(held);
+        }
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
+        let mut entering = Entering::new(self);
+        let outcome = wait(&mut entering, patience);
+        let held = entering.finish();
+        self.wanted.fetch_sub(1, Ordering::SeqCst);
+        self.gate.signal();
+        if let Some(held) = held {
+            return Ok(held);
+        }
+        let call = self.names.call(meta);
+        let reason = match outcome {
+            Outcome::Aborted => {
+                self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            }
+            _ => "another thread keeps the communicator busy".to_owned(),
+        };
+        Err(Error::Aborted { call, reason })
+    }
+
+    /// Ends an operation whose waiter has lost patience.
+    fn give_up(
+        &self,
+        held: Option<Held<'_>>,
+        (id, meta, completion): (TaskId, &OpMeta, Option<Arc<Completion>>),
+        outcome: Outcome,
+        patience: &Patience<'_>,
+    ) -> Result<()> {
+        let endless = Patience { abort: None, ..Patience::endless(patience.clock) };
+        let mut held = match held {
+            Some(held) => held,
+            None => self.enter(meta, &endless)?,
+        };
+        match outcome {
+            Outcome::Aborted => self.abort_held(&mut held),
+            Outcome::Stalled(after) => held.engine_mut().time_out(id, after),
+            Outcome::Deadline | Outcome::Done => {
+                let after = patience.stall_max.or(patience.deadline).unwrap_or_default();
+                held.engine_mut().time_out(id, after);
+            }
+        }
+        let result = match completion {
+            Some(completion) => completion.result(),
+            None => held.engine_mut().take(id),
+        };
+        let lost = || Error::Aborted {
+            call: self.names.call(meta),
+            reason: "its result was lost".to_owned(),
+        };
+        result.unwrap_or_else(|| Err(lost()))
+    }
+}
+
+/// A started operation. Dropping it leaves the operation running.
+#[derive(Debug)]
+pub struct Work {
+    cell: Arc<EngineCell>,
+    id: TaskId,
+    meta: OpMeta,
+    completion: Arc<Completion>,
+}
+
+impl Work {
+    /// The result, if the operation has ended; moves it on otherwise.
+    pub fn test(&self) -> Option<Result<()>> {
+        if !self.completion.has_ended()
+            && !self.cell.is_wanted()
+            && let Some(mut held) = self.cell.try_hold()
+        {
+            held.engine_mut().poll();
+        }
+        self.completion.result()
+    }
+
+    /// Waits for the end. `None` when `patience.deadline` passes first: the operation goes on.
+    /// When nothing moves for `patience.stall_max` the operation fails.
+    pub fn wait(&self, patience: &Patience<'_>) -> Option<Result<()>> {
+        let patience = self.cell.patience(patience);
+        let completion = Arc::clone(&self.completion);
+        let mut driving = Driving::new(&self.cell, self.id, None, Some(completion));
+        let outcome = wait(&mut driving, &patience);
+        let (held, completion, result) = driving.finish();
+        match (result, outcome) {
+            (Some(result), _) => Some(result),
+            (None, Outcome::Deadline) => None,
+            (None, outcome) => {
+                let task = (self.id, &self.meta, completion);
+                Some(self.cell.give_up(held, task, outcome, &patience))
+            }
+        }
+    }
+
+    /// What was kept alive for the operation, once it has ended; `None` before, and after the
+    /// first time.
+    pub fn take_kept(&self) -> Option<Box<dyn Any + Send>> {
+        self.completion.take_kept()
+    }
+}

@@ -1,0 +1,410 @@
+//! The engine of one communicator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::advance::advance;
+use super::completion::Completion;
+use super::failure::{Failure, Names};
+use super::program::Program;
+use super::selfloop::SelfLoop;
+use super::task::{Life, Memory, Task};
+use super::wires::{Direction, Wires};
+use crate::error::{Error, Peer, Rank, Result};
+use crate::memory::{Arena, Span, SpanMut};
+use crate::transport::{Fault, FrameHeader, Lane, Transport};
+
+/// What an engine is made of.
+pub struct EngineConfig {
+    /// This rank.
+    pub rank: Rank,
+    /// Every rank of the communicator and its host, by rank.
+    pub peers: Arc<[Peer]>,
+    /// The wires.
+    pub transports: Vec<Box<dyn Transport>>,
+    /// For every rank the index in `transports` of the one that reaches it; this rank's own
+    /// entry means nothing.
+    pub routes: Vec<u8>,
+    /// Most bytes of scratch memory that running operations may hold together.
+    pub staging_bytes_max: usize,
+}
+
+/// What an operation is called, for its frames and its errors.
+#[derive(Clone, Copy, Debug)]
+pub struct OpMeta {
+    /// Name of the operation, such as `all_reduce`.
+    pub operation: &'static str,
+    /// Its number in the communicator. Its low 32 bits travel in every frame.
+    pub sequence: u64,
+    /// What all ranks must agree on; travels in every frame.
+    pub fingerprint: u64,
+    /// The pipes it uses.
+    pub lane: Lane,
+}
+
+impl OpMeta {
+    /// What precedes `payload_bytes` of this operation on a wire.
+    pub(super) fn header(&self, payload_bytes: usize) -> FrameHeader {
+        FrameHeader {
+            fingerprint: self.fingerprint,
+            sequence: self.sequence as u32,
+            payload_bytes: u32::try_from(payload_bytes).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// The caller's memory for one operation.
+///
+/// It must stay valid, and untouched by others, until the operation has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers {
+    input: Span,
+    output: SpanMut,
+}
+
+impl Buffers {
+    /// Input and output in memories of their own.
+    pub const fn separate(input: Span, output: SpanMut) -> Self {
+        Self { input, output }
+    }
+
+    /// One buffer for both.
+    pub const fn in_place(buffer: SpanMut) -> Self {
+        Self { input: buffer.as_span(), output: buffer }
+    }
+}
+
+/// Names an operation of one engine until its result is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskId {
+    slot: u32,
+    generation: u32,
+}
+
+/// Runs operations over the transports of one communicator. Never blocks.
+pub struct Engine {
+    names: Names,
+    wires: Wires,
+    arena: Arena,
+    tasks: Vec<Task>,
+    free: Vec<u32>,
+    /// Slots of running tasks, oldest first.
+    running: Vec<u32>,
+    /// Slots of tasks that wait for scratch memory, oldest first.
+    queued: VecDeque<u32>,
+    /// Why this engine takes no more work.
+    broken: Option<Error>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("rank", &self.names.me)
+            .field("running", &self.running.len())
+            .field("queued", &self.queued.len())
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An idle engine.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the routes do not fit the ranks and transports.
+    pub fn new(config: EngineConfig) -> Result<Self> {
+        let EngineConfig { rank, peers, mut transports, mut routes, staging_bytes_max } = config;
+        let own = u8::try_from(transports.len()).ok().filter(|_| routes.len() == peers.len());
+        let Some((own, route)) = own.zip(routes.get_mut(rank as usize)) else {
+            let reason = "every rank needs one route, and there are at most 255 transports";
+            return Err(invalid("engine", reason.to_owned()));
+        };
+        *route = own;
+        transports.push(Box::new(SelfLoop::new(rank)));
+        if routes.iter().any(|&route| route > own) {
+            return Err(invalid(
+                "engine",
+                "a route names a transport that is not there".to_owned(),
+            ));
+        }
+        Ok(Self {
+            names: Names { me: rank, peers },
+            wires: Wires::new(transports, &routes),
+            arena: Arena::new(staging_bytes_max),
+            tasks: Vec::new(),
+            free: Vec::new(),
+            running: Vec::new(),
+            queued: VecDeque::new(),
+            broken: None,
+        })
+    }
+
+    /// Starts an operation, behind the earlier ones that use the same pipes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the buffers are too small for the program, or the program
+    /// needs more scratch memory than there may ever be; [`Error::Aborted`] when an earlier
+    /// operation failed.
+    pub fn submit(
+        &mut self,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+    ) -> Result<TaskId> {
+        if let Some(error) = &self.broken {
+            return Err(aborted(&self.names, meta, error));
+        }
+        self.admissible(program, &buffers, meta)?;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(Task::unused(Arc::clone(program), *meta));
+            u32::try_from(self.tasks.len() - 1).unwrap_or(u32::MAX)
+        });
+        let Buffers { input, output } = buffers;
+        let memory = Memory { input, output, scratch: SpanMut::EMPTY };
+        let task = &mut self.tasks[slot as usize];
+        task.load(program, *meta, memory, &mut self.wires);
+        let generation = task.generation;
+        if program.scratch_bytes() == 0 {
+            task.life = Life::Running;
+            self.running.push(slot);
+        } else {
+            task.life = Life::Queued;
+            self.queued.push_back(slot);
+            self.admit();
+        }
+        Ok(TaskId { slot, generation })
+    }
+
+    fn admissible(&self, program: &Program, buffers: &Buffers, meta: &OpMeta) -> Result<()> {
+        let (input, output) = (buffers.input.len(), buffers.output.len());
+        if input < program.input_bytes() || output < program.output_bytes() {
+            let reason = format!(
+                "input and output hold {input} and {output} bytes, and must hold {} and {}",
+                program.input_bytes(),
+                program.output_bytes()
+            );
+            return Err(invalid(meta.operation, reason));
+        }
+        if program.scratch_bytes() > self.arena.budget_bytes() {
+            let reason = format!(
+                "needs {} bytes of scratch memory and the limit is {}; raise staging_bytes_max, \
+                 work in place, or choose an algorithm that works in pieces",
+                program.scratch_bytes(),
+                self.arena.budget_bytes()
+            );
+            return Err(invalid(meta.operation, reason));
+        }
+        Ok(())
+    }
+
+    /// Gives scratch memory to waiting tasks, strictly in the order of their submission: the
+    /// oldest operation of the communicator can then always run on every rank.
+    fn admit(&mut self) {
+        while let Some(&slot) = self.queued.front() {
+            let task = &mut self.tasks[slot as usize];
+            let Some(lease) = self.arena.lease(task.program.scratch_bytes()) else { return };
+            task.memory.scratch = lease.span();
+            task.lease = Some(lease);
+            task.life = Life::Running;
+            self.queued.pop_front();
+            self.running.push(slot);
+        }
+    }
+
+    /// Moves every operation as far as it goes now; answers whether anything moved.
+    pub fn poll(&mut self) -> bool {
+        self.wires.progress();
+        let mut moved = false;
+        let mut index = 0;
+        while index < self.running.len() {
+            let slot = self.running[index];
+            let task = &mut self.tasks[slot as usize];
+            match advance(task, &mut self.wires) {
+                Ok(some) => moved |= some,
+                Err(failure) => {
+                    self.fail(slot, failure);
+                    return true;
+                }
+            }
+            if task.is_done() {
+                self.running.remove(index);
+                self.end(slot, Ok(()));
+                moved = true;
+            } else {
+                index += 1;
+            }
+        }
+        moved
+    }
+
+    /// Whether no operation is under way.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.queued.is_empty()
+    }
+
+    /// The result of an operation that has ended; its id is void after that. `None` while it is
+    /// under way.
+    pub fn take(&mut self, id: TaskId) -> Option<Result<()>> {
+        let task = self.task(id)?;
+        if !matches!(task.life, Life::Ended(_)) {
+            return None;
+        }
+        let Life::Ended(result) = std::mem::replace(&mut task.life, Life::Free) else {
+            return None;
+        };
+        self.release(id.slot);
+        Some(result)
+    }
+
+    /// Hands the operation's end to `completion` instead of keeping it for [`Self::take`]. The
+    /// id is void from the end on.
+    pub(super) fn notify(&mut self, id: TaskId, completion: Arc<Completion>) {
+        if let Some(result) = self.take(id) {
+            completion.end(result);
+        } else if let Some(task) = self.task(id) {
+            task.completion = Some(completion);
+        }
+    }
+
+    fn task(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.tasks.get_mut(id.slot as usize).filter(|task| task.generation == id.generation)
+    }
+
+    fn end(&mut self, slot: u32, result: Result<()>) {
+        let task = &mut self.tasks[slot as usize];
+        task.life = Life::Free;
+        let lease = task.lease.take();
+        match task.completion.take() {
+            Some(completion) => {
+                completion.end(result);
+                self.release(slot);
+            }
+            None => task.life = Life::Ended(result),
+        }
+        if let Some(lease) = lease {
+            self.arena.give_back(lease);
+            self.admit();
+        }
+    }
+
+    fn release(&mut self, slot: u32) {
+        let task = &mut self.tasks[slot as usize];
+        task.generation = task.generation.wrapping_add(1);
+        self.free.push(slot);
+    }
+
+    /// The peers that operation `id` waits for; when it only waits for older operations, the
+    /// peers those wait for.
+    pub fn waits_for(&mut self, id: TaskId) -> Vec<Peer> {
+        let mut ranks = Vec::new();
+        if let Some(task) = self.tasks.get_mut(id.slot as usize) {
+            task.waits_for(&self.wires, &mut ranks);
+        }
+        for &slot in &self.running {
+            if ranks.is_empty() {
+                self.tasks[slot as usize].waits_for(&self.wires, &mut ranks);
+            }
+        }
+        ranks.sort_unstable();
+        ranks.into_iter().map(|rank| self.names.of(rank)).collect()
+    }
+
+    /// Fails operation `id` because it made no progress for `after`, and everything else with
+    /// it: its messages are half-way.
+    pub fn time_out(&mut self, id: TaskId, after: Duration) {
+        let missing = self.waits_for(id);
+        let Some(task) = self.task(id) else { return };
+        let meta = task.meta;
+        if matches!(task.life, Life::Queued | Life::Running) {
+            let call = self.names.call(&meta);
+            self.break_with(id.slot, Error::Timeout { call, missing, after }, None);
+        }
+    }
+
+    /// Fails everything under way, and refuses everything that comes.
+    pub fn abort(&mut self, reason: &str) {
+        if self.broken.is_some() {
+            return;
+        }
+        let meta = OpMeta { operation: "abort", sequence: 0, fingerprint: 0, lane: Lane::Small };
+        let call = self.names.call(&meta);
+        self.break_with(u32::MAX, Error::Aborted { call, reason: reason.to_owned() }, None);
+    }
+
+    /// Whether, and why, this engine refuses all work.
+    pub const fn broken(&self) -> Option<&Error> {
+        self.broken.as_ref()
+    }
+
+    fn fail(&mut self, slot: u32, failure: Failure) {
+        let fault = match &failure {
+            Failure::Fault(fault) => Some(fault.clone()),
+            Failure::Mismatch { .. } | Failure::Size { .. } => None,
+        };
+        if let Failure::Mismatch { peer, .. } = &failure {
+            self.show_header(slot, *peer);
+        }
+        let meta = self.tasks[slot as usize].meta;
+        let error = self.names.error(failure, &meta);
+        self.break_with(slot, error, fault);
+    }
+
+    /// Lets a peer whose call differs see ours, if its pipe is free for that: an empty frame
+    /// tells it the operation, and it finds the difference too.
+    fn show_header(&mut self, slot: u32, peer: Rank) {
+        let Task { sends, meta, .. } = &self.tasks[slot as usize];
+        let Some(cursor) = sends.iter().find(|cursor| cursor.peer == peer) else { return };
+        let ours = self.wires.is_turn(meta.lane, peer, Direction::Send, cursor.ticket);
+        if ours && !cursor.open {
+            let header = meta.header(0);
+            // The peer may be gone or its pipe full; it will learn of our end in another way.
+            let _ = self.wires.reach(peer).send(meta.lane, peer, &header, &[], &mut 0);
+        }
+    }
+
+    /// Ends every task: `culprit` with `error`, the others with the same fault, or as aborted.
+    fn break_with(&mut self, culprit: u32, error: Error, fault: Option<Fault>) {
+        tracing::debug!(rank = self.names.me, %error, "communicator failed");
+        self.broken = Some(error.clone());
+        let slots: Vec<u32> = self.running.drain(..).chain(self.queued.drain(..)).collect();
+        for slot in slots {
+            let meta = self.tasks[slot as usize].meta;
+            let theirs = match &fault {
+                _ if slot == culprit => error.clone(),
+                Some(fault) => self.names.error(Failure::Fault(fault.clone()), &meta),
+                None => aborted(&self.names, &meta, &error),
+            };
+            self.end(slot, Err(theirs));
+        }
+    }
+
+    /// Who the ranks are.
+    pub(super) const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The transports, this rank's own loop left out.
+    pub(super) fn transports(&self) -> &[Box<dyn Transport>] {
+        let all = self.wires.transports();
+        &all[..all.len() - 1]
+    }
+
+    pub(super) fn transports_mut(&mut self) -> &mut [Box<dyn Transport>] {
+        let all = self.wires.transports_mut();
+        let last = all.len() - 1;
+        &mut all[..last]
+    }
+}
+
+fn aborted(names: &Names, meta: &OpMeta, cause: &Error) -> Error {
+    let reason = match cause {
+        Error::Aborted { reason, .. } => reason.clone(),
+        other => format!("an earlier call failed: {other}"),
+    };
+    Error::Aborted { call: names.call(meta), reason }
+}
+
+fn invalid(operation: &'static str, reason: String) -> Error {
+    Error::InvalidArgument { operation, reason }
+}

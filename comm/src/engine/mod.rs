@@ -1,0 +1,32 @@
+//! Executes schedules.
+//!
+//! A [`Schedule`](crate::schedule::Schedule) is compiled for one call's sizes into a
+//! [`Program`]. An [`Engine`] runs programs over the transports of one communicator: poll by
+//! poll, without blocking, without a thread, without a clock. [`wait()`] is the one place in the
+//! library that blocks: it polls engines until something is true, spins a little, and then
+//! sleeps until a transport wakes it. An [`EngineCell`] lets several threads and the process's
+//! one progress thread share an engine.
+
+mod advance;
+mod bell;
+mod cell;
+mod completion;
+mod drive;
+mod executor;
+mod failure;
+mod program;
+mod progress;
+mod selfloop;
+mod task;
+#[cfg(test)]
+mod tests;
+mod wait;
+mod waiting;
+mod wires;
+
+pub use cell::{EngineCell, Work};
+pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
+pub use program::{Compile, Lengths, Placement, Program, Sizes};
+pub use wait::{
+    Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds, wait_readable,
+};

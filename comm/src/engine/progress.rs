@@ -1,0 +1,182 @@
+//! The progress thread: drives started operations while nobody waits for them.
+//!
+//! There is at most one per process, whatever the number of communicators. It exists while
+//! there is work, and a little longer; it never holds an engine that another thread wants.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::PollFd;
+
+use super::bell::Bell;
+use super::cell::{EngineCell, Held};
+use super::drive::readable;
+use super::wait::{Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait};
+use crate::error::{Error, Result};
+use crate::transport::Sleep;
+
+/// How long the thread stays when there is no work.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the thread and its clients share.
+struct Registry {
+    inbox: Mutex<Inbox>,
+    /// Something is in the inbox.
+    news: AtomicBool,
+    bell: Bell,
+}
+
+#[derive(Default)]
+struct Inbox {
+    cells: Vec<Arc<EngineCell>>,
+    /// The thread is there, and will look here again.
+    running: bool,
+}
+
+static REGISTRY: Registry = Registry {
+    inbox: Mutex::new(Inbox { cells: Vec::new(), running: false }),
+    news: AtomicBool::new(false),
+    bell: Bell::new(),
+};
+
+impl Registry {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Held for a push or a swap only.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the progress thread look after `cell`; starts the thread if there is none.
+pub(super) fn register(cell: &Arc<EngineCell>) -> Result<()> {
+    if !cell.registered.swap(true, Ordering::SeqCst) {
+        let mut inbox = REGISTRY.inbox();
+        inbox.cells.push(Arc::clone(cell));
+        REGISTRY.news.store(true, Ordering::SeqCst);
+        if !inbox.running {
+            let name = "syncline-progress".to_owned();
+            let thread = std::thread::Builder::new().name(name).spawn(run);
+            if let Err(error) = thread {
+                inbox.cells.pop();
+                cell.registered.store(false, Ordering::SeqCst);
+                return Err(Error::System {
+                    what: "starting the progress thread".to_owned(),
+                    source_text: error.to_string(),
+                    hint: "raise the limit of threads, or use blocking calls".to_owned(),
+                });
+            }
+            inbox.running = true;
+        }
+    }
+    kick();
+    Ok(())
+}
+
+/// Has the progress thread look at its engines again.
+pub(super) fn kick() {
+    REGISTRY.bell.ring();
+}
+
+/// The thread.
+fn run() {
+    let clock = MonotonicClock::new();
+    let mut cells: Vec<Arc<EngineCell>> = Vec::new();
+    loop {
+        drop_finished(&mut cells);
+        {
+            let mut inbox = REGISTRY.inbox();
+            REGISTRY.news.store(false, Ordering::SeqCst);
+            cells.append(&mut inbox.cells);
+        }
+        let deadline = cells.is_empty().then(|| clock.now() + LINGER);
+        let held = cells.iter().map(|_| None).collect();
+        let mut driver = Driver { cells: &cells, held, armed: false };
+        // It must not take a core from the thread that computes meanwhile.
+        let patience = Patience { deadline, oversubscribed: true, ..Patience::endless(&clock) };
+        let outcome = wait(&mut driver, &patience);
+        if outcome == Outcome::Deadline {
+            let mut inbox = REGISTRY.inbox();
+            if inbox.cells.is_empty() {
+                inbox.running = false;
+                return;
+            }
+        }
+    }
+}
+
+/// Forgets the engines without started operations.
+fn drop_finished(cells: &mut Vec<Arc<EngineCell>>) {
+    cells.retain(|cell| {
+        if cell.gate.is_pending() {
+            return true;
+        }
+        cell.registered.store(false, Ordering::SeqCst);
+        // One may have been started, and found the engine registered, in between.
+        cell.gate.is_pending() && !cell.registered.swap(true, Ordering::SeqCst)
+    });
+}
+
+/// Drives several engines; done when their set must change.
+struct Driver<'a> {
+    cells: &'a [Arc<EngineCell>],
+    held: Vec<Option<Held<'a>>>,
+    armed: bool,
+}
+
+impl Source for Driver<'_> {
+    fn poll(&mut self) -> Polled {
+        if REGISTRY.news.load(Ordering::SeqCst) {
+            return Polled::Done;
+        }
+        let mut moved = false;
+        for (cell, held) in self.cells.iter().zip(&mut self.held) {
+            if cell.is_wanted() {
+                if let Some(mut held) = held.take()
+                    && self.armed
+                {
+                    held.engine_mut().disarm();
+                }
+                continue;
+            }
+            if held.is_none() && !self.armed {
+                *held = cell.try_hold();
+            }
+            if let Some(held) = held {
+                moved |= held.engine_mut().poll();
+            }
+            if !cell.gate.is_pending() {
+                return Polled::Done;
+            }
+        }
+        if moved { Polled::Moved } else { Polled::Idle }
+    }
+
+    fn arm(&mut self) {
+        for held in self.held.iter_mut().flatten() {
+            held.engine_mut().arm(Sleep::Poll);
+        }
+        self.armed = true;
+    }
+
+    fn disarm(&mut self) {
+        for (cell, held) in self.cells.iter().zip(&mut self.held) {
+            if let Some(held) = held {
+                held.engine_mut().disarm();
+                cell.bell.silence();
+            }
+        }
+        self.armed = false;
+        REGISTRY.bell.silence();
+    }
+
+    fn wake_on(&self) -> WakeOn<'_> {
+        let mut fds: Vec<PollFd<'_>> = REGISTRY.bell.fd().map(readable).into_iter().collect();
+        for (cell, held) in self.cells.iter().zip(&self.held) {
+            if let Some(held) = held {
+                held.engine().poll_fds(&mut fds);
+                fds.extend(cell.bell.fd().map(readable));
+            }
+        }
+        WakeOn::Fds(fds)
+    }
+}

@@ -1,0 +1,266 @@
+//! One running operation: its memory, the progress of its steps, and its turns on the pipes.
+
+use std::sync::Arc;
+
+use super::completion::Completion;
+use super::executor::OpMeta;
+use super::program::{Code, Edge, Loc, Mem, Piece, Program};
+use super::wires::Wires;
+use crate::error::{Rank, Result};
+use crate::memory::{Lease, Span, SpanMut};
+
+/// Progress of one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Elements done.
+    pub(super) done: usize,
+    /// Elements done of the current piece.
+    pub(super) in_piece: usize,
+    /// Bytes of the next element that are here already.
+    pub(super) split_bytes: usize,
+    /// The current piece, counted from the program's first.
+    pub(super) piece: u32,
+    /// The first edge that may be unsatisfied.
+    pub(super) edge: u32,
+    /// A local step that waits in `ready`.
+    pub(super) queued: bool,
+}
+
+/// Progress on one pipe.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    pub(super) peer: Rank,
+    pub(super) ticket: u32,
+    /// The current step's place in the program's queue, and the end of its part.
+    pub(super) at: u32,
+    pub(super) end: u32,
+    /// A frame is under way.
+    pub(super) open: bool,
+    /// Sending: elements of the frame under way. Receiving: its bytes that are not consumed.
+    pub(super) frame: usize,
+    /// Sending: bytes of the frame that the pipe has taken.
+    pub(super) accepted: usize,
+    /// Sending: the piece and the element in it at which the frame starts.
+    pub(super) start: (u32, usize),
+}
+
+/// The memories of a task.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) input: Span,
+    pub(super) output: SpanMut,
+    pub(super) scratch: SpanMut,
+}
+
+impl Memory {
+    #[inline]
+    pub(super) fn read(&self, loc: Loc, bytes: usize) -> Span {
+        match loc.mem {
+            Mem::Input => self.input.cut(loc.at, bytes),
+            Mem::Output => self.output.as_span().cut(loc.at, bytes),
+            Mem::Scratch => self.scratch.as_span().cut(loc.at, bytes),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&self, loc: Loc, bytes: usize) -> SpanMut {
+        match loc.mem {
+            Mem::Output => self.output.cut(loc.at, bytes),
+            Mem::Scratch => self.scratch.cut(loc.at, bytes),
+            Mem::Input => unreachable!("no program writes the input"),
+        }
+    }
+}
+
+/// Where a task is in its life.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// The slot is unused.
+    Free,
+    /// It waits for scratch memory.
+    Queued,
+    /// It runs.
+    Running,
+    /// It has ended and nobody has asked yet.
+    Ended(Result<()>),
+}
+
+/// A task slot; its vectors are reused by the next task.
+pub(super) struct Task {
+    pub(super) generation: u32,
+    pub(super) life: Life,
+    pub(super) program: Arc<Program>,
+    pub(super) meta: OpMeta,
+    pub(super) memory: Memory,
+    pub(super) lease: Option<Lease>,
+    pub(super) completion: Option<Arc<Completion>>,
+    pub(super) steps: Vec<Progress>,
+    pub(super) recvs: Vec<Cursor>,
+    pub(super) sends: Vec<Cursor>,
+    /// Local steps whose predecessors have moved since they were last tried.
+    pub(super) ready: Vec<u32>,
+    /// Local steps that are not done.
+    pub(super) locals_left: usize,
+}
+
+impl Task {
+    /// An unused slot.
+    pub(super) fn unused(program: Arc<Program>, meta: OpMeta) -> Self {
+        let memory = Memory { input: Span::EMPTY, output: SpanMut::EMPTY, scratch: SpanMut::EMPTY };
+        Self {
+            generation: 0,
+            life: Life::Free,
+            program,
+            meta,
+            memory,
+            lease: None,
+            completion: None,
+            steps: Vec::new(),
+            recvs: Vec::new(),
+            sends: Vec::new(),
+            ready: Vec::new(),
+            locals_left: 0,
+        }
+    }
+
+    /// Prepares the slot for a run of `program`, and queues for its pipes.
+    pub(super) fn load(
+        &mut self,
+        program: &Arc<Program>,
+        meta: OpMeta,
+        memory: Memory,
+        wires: &mut Wires,
+    ) {
+        use super::wires::Direction::{Recv, Send};
+        let lane = meta.lane;
+        self.steps.clear();
+        self.steps.extend(program.steps.iter().map(|code| Progress {
+            piece: code.pieces,
+            edge: code.edges.0,
+            ..Progress::default()
+        }));
+        self.recvs.clear();
+        self.sends.clear();
+        for link in &program.links {
+            for (direction, (at, end)) in [(Send, link.sends), (Recv, link.recvs)] {
+                if at == end {
+                    continue;
+                }
+                let peer = link.peer;
+                let ticket = wires.take_ticket(lane, peer, direction);
+                let cursor = Cursor { peer, ticket, at, end, ..Cursor::default() };
+                match direction {
+                    Send => self.sends.push(cursor),
+                    Recv => self.recvs.push(cursor),
+                }
+            }
+        }
+        self.ready.clear();
+        self.ready.extend(program.locals.iter().rev());
+        for &local in &program.locals {
+            self.steps[local as usize].queued = true;
+        }
+        self.locals_left = program.locals.len();
+        self.meta = meta;
+        self.memory = memory;
+        if !Arc::ptr_eq(&self.program, program) {
+            self.program = Arc::clone(program);
+        }
+    }
+
+    /// Whether every step is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.recvs.is_empty() && self.sends.is_empty() && self.locals_left == 0
+    }
+
+    /// Peers that hold this task up: those whose message is due, and those that do not take
+    /// what is ready for them.
+    pub(super) fn waits_for(&mut self, wires: &Wires, peers: &mut Vec<Rank>) {
+        use super::wires::Direction::{Recv, Send};
+        let lane = self.meta.lane;
+        for (cursors, direction) in [(&self.recvs, Recv), (&self.sends, Send)] {
+            for cursor in cursors {
+                let step = self.program.queue[cursor.at as usize];
+                let ours = wires.is_turn(lane, cursor.peer, direction, cursor.ticket);
+                let limit = limit(&self.program, &mut self.steps, step);
+                let code = &self.program.steps[step as usize];
+                let free = limit > self.steps[step as usize].done || code.elements == 0;
+                if ours && free && !peers.contains(&cursor.peer) {
+                    peers.push(cursor.peer);
+                }
+            }
+        }
+    }
+}
+
+/// Lane and identity of a task for the functions that move it.
+pub(super) struct Moving<'a> {
+    pub(super) program: &'a Program,
+    pub(super) meta: &'a OpMeta,
+    pub(super) memory: &'a Memory,
+    pub(super) steps: &'a mut [Progress],
+    pub(super) ready: &'a mut Vec<u32>,
+}
+
+impl<'a> Moving<'a> {
+    #[inline]
+    pub(super) fn code(&self, step: u32) -> &'a Code {
+        &self.program.steps[step as usize]
+    }
+
+    /// The current piece of `step`.
+    #[inline]
+    pub(super) fn piece(&self, step: u32) -> &'a Piece {
+        &self.program.pieces[self.steps[step as usize].piece as usize]
+    }
+
+    /// How far `step` may go now, in elements from its start.
+    #[inline]
+    pub(super) fn limit(&mut self, step: u32) -> usize {
+        limit(self.program, self.steps, step)
+    }
+
+    /// Records that `step` has moved by `elements`, not beyond its current piece, and makes the
+    /// local steps that wait for it ready.
+    #[inline]
+    pub(super) fn advance(&mut self, step: u32, elements: usize) {
+        let whole = self.piece(step).elements;
+        let progress = &mut self.steps[step as usize];
+        progress.done += elements;
+        progress.in_piece += elements;
+        if progress.in_piece == whole {
+            progress.in_piece = 0;
+            progress.piece += 1;
+        }
+        for &local in self.program.woken_by(step) {
+            let waiting = &mut self.steps[local as usize];
+            if !waiting.queued {
+                waiting.queued = true;
+                self.ready.push(local);
+            }
+        }
+    }
+}
+
+/// How far `step` may go, in elements from its start, given how far its predecessors are.
+#[inline]
+fn limit(program: &Program, steps: &mut [Progress], step: u32) -> usize {
+    let code = &program.steps[step as usize];
+    let start = steps[step as usize].edge;
+    let edges = &program.edges[start as usize..code.edges.1 as usize];
+    let mut satisfied = 0;
+    let mut limit = code.elements;
+    for (index, &Edge { pred, from, to, pred_from }) in (0..).zip(edges) {
+        if from >= limit {
+            break;
+        }
+        let past = steps[pred as usize].done.saturating_sub(pred_from);
+        if past < to - from {
+            limit = limit.min(from + past);
+        } else if index == satisfied {
+            satisfied += 1;
+        }
+    }
+    steps[step as usize].edge = start + satisfied;
+    limit
+}
