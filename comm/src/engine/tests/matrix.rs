@@ -364,8 +364,7 @@ fn run_shape(algorithm: &dyn Algorithm, shape: &Shape, seed: usize) -> usize {
                 segments: if count % 3 == 2 { 3 } else { 1 },
                 placement,
             };
-            let knows_all = shape.collective != AllToAll || algorithm.name() == "pairwise";
-            case.uneven &= knows_all;
+            case.uneven &= !algorithm.needs_uniform_sizes();
             case.run(algorithm, (seed + count) as u64);
             count += 1;
         }
@@ -388,4 +387,10 @@ matrix! {
     reduce: Reduce;
     scan: Scan;
     exscan: ExScan;
+    all_gather: AllGather;
+    broadcast: Broadcast;
+    gather: Gather;
+    scatter: Scatter;
+    all_to_all: AllToAll;
+    barrier: Barrier;
 }
