@@ -22,8 +22,10 @@ use super::proof::JobKey;
 
 /// A connection that has not proved itself after this long is dropped.
 const PROOF_TIME_MAX: Duration = Duration::from_secs(5);
-/// Unproven connections kept at once; beyond that the oldest goes.
+/// Unproven connections kept at once; beyond that others wait until the oldest has had its
+/// chance.
 const UNPROVEN_MAX: usize = 512;
+const CHANCE_TIME: Duration = Duration::from_millis(500);
 /// Proven connections kept for communicators that this process has not made yet.
 const UNCLAIMED_MAX: usize = 8192;
 /// Destroyed communicators remembered, to turn latecomers away.
@@ -191,6 +193,15 @@ impl Listener {
     fn accept(&self, state: &mut State, from: &OwnedFd, now: Instant) -> io::Result<()> {
         // Bounded, so that a flood cannot keep the caller here.
         for _ in 0..64 {
+            if state.unproven.len() >= UNPROVEN_MAX {
+                let oldest = state.unproven.iter().min_by_key(|(_, a)| a.since);
+                let (&token, oldest) = oldest.expect("not empty");
+                if now.duration_since(oldest.since) < CHANCE_TIME {
+                    return Ok(());
+                }
+                state.unproven.remove(&token);
+                self.count_strangers(1);
+            }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             let fd = match rustix::net::accept_with(from, flags) {
                 Ok(fd) => fd,
@@ -199,11 +210,6 @@ impl Listener {
                 Err(errno) if is_fault_of_the_connection(errno) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            if state.unproven.len() >= UNPROVEN_MAX {
-                let oldest = state.unproven.iter().min_by_key(|(_, a)| a.since).map(|(&t, _)| t);
-                state.unproven.remove(&oldest.expect("not empty"));
-                self.count_strangers(1);
-            }
             let token = state.next_token;
             state.next_token += 1;
             let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;

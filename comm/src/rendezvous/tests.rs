@@ -397,3 +397,22 @@ fn another_protocol_version_is_told_ours() {
     old.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"SynclinA\x01\0");
 }
+
+#[test]
+fn last_words_are_sent_when_there_is_room() {
+    let listener = solitary();
+    let (sender, mut receiver) = std::os::unix::net::UnixStream::pair().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let mut filled = 0;
+    while let Ok(bytes) = (&sender).write(&[1; 4096]) {
+        filled += bytes;
+    }
+    listener.linger(sender.into(), b"last words".to_vec(), LONG);
+    listener.service().unwrap();
+    let mut received = vec![0; filled];
+    receiver.read_exact(&mut received).unwrap();
+    listener.service().unwrap();
+    let mut rest = Vec::new();
+    receiver.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"last words");
+}

@@ -65,6 +65,11 @@ impl Incoming {
         self.hung_up |= hung_up;
     }
 
+    /// Whether the other end has hung up and no frame is at the head: time to look at the end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.hung_up && self.frame.is_none()
+    }
+
     /// Set once all that came has been delivered and nothing more will; a frame cut off in the
     /// middle counts as delivered when no payload of it is left.
     pub(super) fn end(&self) -> Option<End> {

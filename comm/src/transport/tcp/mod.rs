@@ -94,7 +94,7 @@ pub struct TcpTransport {
     polls: u64,
     /// Between `arm` and `disarm` no event is taken from the kernel, so that it ends the sleep.
     armed: bool,
-    /// Poll at the next opportunity.
+    /// Poll at the next `progress`: a sleep has ended.
     poll_due: bool,
     progress_calls: u32,
     chores_at: Instant,
@@ -252,7 +252,7 @@ impl TcpTransport {
     fn judge(&mut self, at: usize) {
         // What the peer sent last may not have been accepted yet.
         self.claim();
-        let fault = self.peers[at].judge(Some(Instant::now()));
+        let fault = self.peers[at].judge();
         self.faults.extend(fault);
     }
 
@@ -293,11 +293,16 @@ impl TcpTransport {
             return;
         }
         self.chores_at = now + CHORES_INTERVAL;
+        // Drops strangers whose time is up.
         self.serve();
-        for at in 0..self.peers.len() {
-            if self.peers[at].is_suspect() {
-                self.judge(at);
-            }
+    }
+
+    /// After the consumption of payload of a peer that has hung up: its end may be next.
+    fn look_for_the_end(&mut self, lane: Lane, peer: Rank) {
+        let at = self.at(peer);
+        if let Some(incoming) = &mut self.peers[at].incoming[lane as usize] {
+            incoming.head();
+            self.judge(at);
         }
     }
 
@@ -408,25 +413,36 @@ impl Transport for TcpTransport {
     }
 
     fn consume(&mut self, lane: Lane, peer: Rank, bytes: usize) -> Result<(), Fault> {
-        self.receiving(lane, peer).0.consume(bytes);
+        let (incoming, _) = self.receiving(lane, peer);
+        incoming.consume(bytes);
+        if incoming.is_ending() {
+            self.look_for_the_end(lane, peer);
+        }
         Ok(())
     }
 
     fn read(&mut self, lane: Lane, peer: Rank, dst: SpanMut) -> Result<usize, Fault> {
         let (incoming, peer) = self.receiving(lane, peer);
         let moved = incoming.read(dst);
-        match incoming.end_short_of(1) {
-            Some(kind) if moved == 0 => Err(Fault { peer, kind }),
-            _ => Ok(moved),
+        if moved == 0
+            && let Some(kind) = incoming.end_short_of(1)
+        {
+            return Err(Fault { peer, kind });
         }
+        if incoming.is_ending() {
+            self.look_for_the_end(lane, peer);
+        }
+        Ok(moved)
     }
 
     fn progress(&mut self) -> Result<(), Fault> {
         self.progress_calls = self.progress_calls.wrapping_add(1);
-        if self.poll_due || self.progress_calls.is_multiple_of(POLL_INTERVAL) {
+        let woken = self.poll_due;
+        if woken || self.progress_calls.is_multiple_of(POLL_INTERVAL) {
             self.poll();
         }
-        if self.progress_calls.is_multiple_of(CLOCK_INTERVAL) && !self.armed {
+        let chores_due = woken || self.progress_calls.is_multiple_of(CLOCK_INTERVAL);
+        if chores_due && !self.armed {
             self.chores();
         }
         match self.faults.pop_front() {

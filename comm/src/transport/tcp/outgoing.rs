@@ -72,19 +72,24 @@ impl Outgoing {
 
     /// Starts a connection, to the next address if the one before cannot be had.
     fn dial(&mut self) {
-        self.dials += 1;
         while let Some(&address) = self.addresses.first() {
+            self.dials += 1;
             match Dial::start(&Address::Tcp(address), &self.hello) {
                 Ok(dial) => {
                     self.state = State::Dialing(dial);
                     return;
                 }
                 Err(error) => {
-                    self.addresses.remove(0);
+                    self.next_address();
                     self.state = unreachable(address, &error);
                 }
             }
         }
+    }
+
+    fn next_address(&mut self) {
+        self.addresses.remove(0);
+        self.dials = 0;
     }
 
     /// The socket to watch, unless the pipe has ended.
@@ -179,7 +184,7 @@ impl Outgoing {
                 );
                 self.state = unreachable(address, &error);
                 if !broke || self.dials >= DIALS_MAX {
-                    self.addresses.remove(0);
+                    self.next_address();
                 }
                 self.dial();
             }
@@ -187,7 +192,7 @@ impl Outgoing {
                 self.state = State::Broken(FaultKind::Protocol(error.to_string()));
             }
             HandshakeError::Stranger => {
-                self.addresses.remove(0);
+                self.next_address();
                 self.state = broken(format!("somebody else listens at {address} now"));
                 self.dial();
             }

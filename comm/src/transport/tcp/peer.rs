@@ -1,15 +1,11 @@
 //! All pipes to and from one peer, and whether it is still there.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use super::incoming::{End, Incoming};
 use super::outgoing::Outgoing;
 use crate::error::Rank;
 use crate::transport::{Fault, FaultKind, Lane};
-
-/// How long frames that nobody asks for hold back the news that their sender is gone.
-const SUSPICION_TIME: Duration = Duration::from_secs(1);
 
 /// One rank of the communicator, as this end sees it.
 pub(super) struct Peer {
@@ -22,9 +18,6 @@ pub(super) struct Peer {
     /// The peer has left properly; bit `l` says whether it ever opened lane `l`.
     goodbye: Option<u8>,
     lost: Option<FaultKind>,
-    /// Since when there are signs that the peer is gone while frames of it are still here.
-    suspect_since: Option<Instant>,
-    reported: bool,
 }
 
 impl Peer {
@@ -37,8 +30,6 @@ impl Peer {
             asked: [u64::MAX; 3],
             goodbye: None,
             lost: None,
-            suspect_since: None,
-            reported: false,
         }
     }
 
@@ -73,8 +64,11 @@ impl Peer {
     }
 
     /// Draws conclusions from the ends of single pipes. Returns the news, once, that the peer
-    /// is gone without having left properly, and with nothing of it undelivered.
-    pub(super) fn judge(&mut self, now: Option<Instant>) -> Option<Fault> {
+    /// is gone without having left properly.
+    ///
+    /// While a pipe from it may still hold something there is no verdict: it may be what this
+    /// rank waits for, and a goodbye may follow.
+    pub(super) fn judge(&mut self) -> Option<Fault> {
         let mut broken = None;
         let mut open = false;
         for incoming in self.incoming.iter().flatten() {
@@ -84,24 +78,13 @@ impl Peer {
                 Some(End::Fault(kind)) => broken = Some(kind),
             }
         }
-        let unsent = self.outgoing.iter().flatten().find(|o| o.is_broken());
-        let broken = broken.or_else(|| unsent.and_then(|o| o.end()));
-        let kind = broken.filter(|_| self.goodbye.is_none() && self.lost.is_none())?;
-        // What it sent before it went may still be wanted, or be a goodbye.
-        if open {
-            let now = now?;
-            let since = *self.suspect_since.get_or_insert(now);
-            if now.duration_since(since) < SUSPICION_TIME {
-                return None;
-            }
+        if open || self.goodbye.is_some() || self.lost.is_some() {
+            return None;
         }
+        let unsent = self.outgoing.iter().flatten().find(|o| o.is_broken());
+        let kind = broken.or_else(|| unsent.and_then(|o| o.end()))?;
         self.lost = Some(kind.clone());
-        (!std::mem::replace(&mut self.reported, true)).then(|| self.fault(kind))
-    }
-
-    /// Whether `judge` should be asked again as time passes.
-    pub(super) fn is_suspect(&self) -> bool {
-        self.suspect_since.is_some() && self.lost.is_none()
+        Some(self.fault(kind))
     }
 }
 
