@@ -1,1 +1,6 @@
-//! What several tests share.
+//! What the multi-process tests share: an oracle, the matrix of cases, and a launcher.
+
+pub mod launch;
+pub mod matrix;
+pub mod oracle;
+pub mod scenarios;

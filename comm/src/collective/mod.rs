@@ -92,6 +92,8 @@ mod tests {
         let request =
             Request::new(Collective::AllReduce, DType::I32, 3).op(ReduceOp::PreMulSum(0.5));
         assert!(refusal(&request).contains("premul_sum takes floats"));
+        let request = Request::new(Collective::Scan, DType::F32, 3).op(ReduceOp::Avg);
+        assert!(refusal(&request).contains("avg of a prefix"));
         let request = Request::new(Collective::AllGather, DType::U8, usize::MAX / 4);
         assert!(refusal(&request).contains("address space"));
         let mut request = Request::new(Collective::AllGather, DType::U8, 0);

@@ -76,6 +76,9 @@ pub(super) fn check(request: &Request, ranks: Rank) -> Result<()> {
         );
         return refuse(*collective, reason);
     }
+    if matches!(collective, Collective::Scan | Collective::ExScan) && *op == ReduceOp::Avg {
+        return refuse(*collective, "avg of a prefix is not defined; use sum and divide");
+    }
     check_counts(*collective, counts, ranks)?;
     let total = match counts {
         Counts::Uniform(count) => count.checked_mul(ranks as usize),

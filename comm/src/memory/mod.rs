@@ -1,6 +1,7 @@
 //! Memory as the engine and the transports see it: raw views, and the staging arena.
 
 mod arena;
+mod lend;
 mod mapping;
 mod receive_buffer;
 mod socket;
@@ -9,6 +10,7 @@ mod span;
 pub(crate) mod testing;
 
 pub use arena::{Arena, Lease};
+pub(crate) use lend::{Loan, own};
 pub use mapping::Mapping;
 pub(crate) use receive_buffer::ReceiveBuffer;
 pub(crate) use socket::{receive_span, send_spans};

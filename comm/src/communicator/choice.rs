@@ -1,0 +1,305 @@
+//! Which algorithm a call uses: a pure function of what all ranks agreed on.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use syncline_topology as topology;
+use syncline_topology::{Candidate, Constants, Decision, LinkClass, Topology, Work, choose};
+
+use super::candidates::{AlgorithmRef, candidates};
+use super::options::{Options, TransportChoice};
+use super::place;
+use super::plan::{agreed_bytes, shape};
+use crate::collective::{Counts, Request};
+use crate::error::{Error, Rank, Result};
+use crate::rendezvous::MemberInfo;
+use crate::schedule::{Schedule, Shape, Space};
+
+/// A decision, and what led to it.
+#[derive(Clone)]
+pub(super) struct Choice {
+    pub(super) algorithm: AlgorithmRef,
+    /// Pipeline segments of its schedule.
+    pub(super) segments: u32,
+    /// Segments whose scratch memory exists at a time.
+    pub(super) window: u32,
+    pub(super) decision: Decision,
+}
+
+/// Chooses for one communicator.
+pub(super) struct Planner {
+    me: Rank,
+    ranks: Rank,
+    reproducible: bool,
+    /// Only this one, where it serves.
+    wanted: Option<String>,
+    scratch_bytes_max: usize,
+    algorithms: Vec<AlgorithmRef>,
+    constants: Constants,
+    topology: Topology,
+    /// Over TCP also inside a host.
+    tcp_only: bool,
+    /// Processors that the ranks of a host have together, on the host with the fewest per rank.
+    cpus_per_host: u32,
+    /// Scratch slots of the neediest rank: work and stage, by algorithm and shape.
+    slots: Mutex<HashMap<(usize, Shape), Slots>>,
+}
+
+/// What the examined schedules need at most.
+#[derive(Clone, Copy, Default)]
+struct Slots {
+    work: usize,
+    stage: usize,
+    /// Blocks that one count is cut into; 0 where each block has a count of its own.
+    blocks: usize,
+    stages: u32,
+}
+
+/// Ranks whose schedules are looked at for their need of scratch memory; beyond it a sample.
+const RANKS_EXAMINED_MAX: Rank = 64;
+/// Segments of a composed schedule are about this long, so that its levels overlap.
+const OVERLAP_BYTES: usize = 512 << 10;
+const OVERLAP_SEGMENTS_MAX: usize = 32;
+/// A step follows the one that feeds it about this far behind.
+const CHUNK_BYTES: u64 = 128 << 10;
+/// What a call is taken for whose size not every rank knows.
+const UNKNOWN_BYTES: usize = 1 << 20;
+
+/// The root's constants: those of its tuning file, over defaults and a quick measurement.
+pub(super) fn constants(options: &Options) -> Result<Constants> {
+    let measured = Constants::default().with_measured(topology::Measured::now());
+    match &options.tuning_file {
+        None => Ok(measured),
+        Some(path) => measured.read(path).map_err(|error| Error::InvalidArgument {
+            operation: "init",
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// What the root's constants arrived as.
+pub(super) fn agreed(blob: &[u8], rank: Rank, ranks: Rank) -> Result<Constants> {
+    Constants::from_bytes(blob).ok_or_else(|| Error::Rendezvous {
+        rank,
+        world: ranks,
+        reason: "the root's link constants make no sense; are all ranks the same version?".into(),
+    })
+}
+
+impl Planner {
+    pub(super) fn new(
+        me: Rank,
+        members: &[MemberInfo],
+        options: &Options,
+        constants: Constants,
+    ) -> Result<Self> {
+        let topology = Topology::new(&place::members(members));
+        let algorithms = candidates(&topology)?;
+        if let Some(name) = &options.algorithm
+            && !algorithms.iter().any(|algorithm| algorithm.name() == name)
+        {
+            return Err(unknown_algorithm(name, &algorithms));
+        }
+        Ok(Self {
+            me,
+            ranks: u32::try_from(members.len()).unwrap_or(Rank::MAX),
+            reproducible: options.reproducible,
+            wanted: options.algorithm.clone(),
+            scratch_bytes_max: super::setup::scratch_bytes_max(options),
+            algorithms,
+            constants,
+            cpus_per_host: place::cpus_per_host(members),
+            topology,
+            tcp_only: options.transport == TransportChoice::Tcp,
+            slots: Mutex::default(),
+        })
+    }
+
+    pub(super) const fn constants(&self) -> &Constants {
+        &self.constants
+    }
+
+    pub(super) const fn me(&self) -> Rank {
+        self.me
+    }
+
+    pub(super) const fn ranks(&self) -> Rank {
+        self.ranks
+    }
+
+    pub(super) const fn reproducible(&self) -> bool {
+        self.reproducible
+    }
+
+    /// The fastest algorithm by prediction, among those that serve the call in place and not:
+    /// ranks may differ in that.
+    pub(super) fn choose(&self, request: &Request) -> Result<Choice> {
+        let shapes = [false, true].map(|in_place| shape(request, in_place, self));
+        let uneven = !matches!(request.counts, Counts::Uniform(_));
+        let serves = |index: &usize| {
+            let algorithm = &self.algorithms[*index];
+            shapes.iter().all(|shape| algorithm.serves(shape))
+                && !(uneven && algorithm.needs_uniform_sizes())
+        };
+        let mut able: Vec<usize> = (0..self.algorithms.len()).filter(serves).collect();
+        if let Some(wanted) = &self.wanted
+            && able.iter().any(|&index| self.algorithms[index].name() == wanted)
+        {
+            able.retain(|&index| self.algorithms[index].name() == wanted);
+        }
+        let cut: Vec<(u32, u32)> =
+            able.iter().map(|&index| self.segments(request, index, &shapes)).collect();
+        let candidates: Vec<Candidate> = able
+            .iter()
+            .zip(&cut)
+            .map(|(&index, &(segments, _))| self.candidate(index, &shapes[0], segments))
+            .collect();
+        let Some(decision) = choose(&candidates, &self.work(request), &self.constants) else {
+            return Err(self.unserved(request));
+        };
+        let chosen = decision.winner.index;
+        let algorithm = self.algorithms[able[chosen]].clone();
+        let (segments, window) = cut[chosen];
+        Ok(Choice { algorithm, segments, window, decision })
+    }
+
+    fn unserved(&self, request: &Request) -> Error {
+        let how = if self.reproducible { "reproducibly on " } else { "on " };
+        Error::InvalidArgument {
+            operation: request.collective.name(),
+            reason: format!("no algorithm serves it {how}{} ranks", self.ranks),
+        }
+    }
+
+    fn work(&self, request: &Request) -> Work {
+        let bytes = agreed_bytes(request, self.ranks).unwrap_or(UNKNOWN_BYTES);
+        // The data of an all_to_all is one rank's input.
+        let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Work {
+            bytes: bytes as u64,
+            element_bytes: size(request.dtype.size()),
+            accumulator_bytes: size(request.dtype.accumulator().size()),
+            chunk_bytes: CHUNK_BYTES,
+        }
+    }
+
+    fn candidate(&self, index: usize, shape: &Shape, segments: u32) -> Candidate {
+        let algorithm = &self.algorithms[index];
+        let cost = algorithm.cost(shape);
+        let composed = cost.levels.len() > 1;
+        let levels = cost.levels.iter().enumerate().map(|(level, cost)| topology::Level {
+            link: self.link(composed && level == 0),
+            active_per_host: self.topology.hosts().size_max(),
+            cpus_per_host: self.cpus_per_host,
+            rounds: cost.rounds,
+            sent_blocks: cost.sent_blocks,
+            sent_acc_blocks: cost.sent_acc_blocks,
+            received_blocks: cost.received_blocks,
+            messages: cost.messages,
+            reduced_blocks: cost.reduced_blocks,
+        });
+        Candidate {
+            name: algorithm.name().to_owned(),
+            blocks: cost.blocks,
+            segments,
+            levels: levels.collect(),
+        }
+    }
+
+    /// What messages travel over at a level of an algorithm: a composed one's innermost level
+    /// stays inside hosts, a flat one's only level uses the slowest link there is.
+    fn link(&self, inside: bool) -> LinkClass {
+        let one_host = self.topology.hosts().len() <= 1;
+        match (inside || one_host, self.tcp_only) {
+            (true, true) => LinkClass::TcpLoopback,
+            (true, false) if one_host => self.topology.slowest_link(),
+            (true, false) => LinkClass::SharedMemory,
+            (false, _) => LinkClass::Tcp,
+        }
+    }
+
+    /// How many pipeline segments: enough that scratch memory fits its budget, and enough for
+    /// the levels of a composed schedule to overlap. The same on every rank.
+    fn segments(&self, request: &Request, index: usize, shapes: &[Shape; 2]) -> (u32, u32) {
+        let slots = shapes.each_ref().map(|shape| self.slots(index, shape));
+        let need = slots.iter().map(|&s| scratch_bytes(request, s)).max().unwrap_or(0);
+        let stages = slots.iter().map(|s| s.stages).max().unwrap_or(1);
+        let overlap = match agreed_bytes(request, self.ranks) {
+            Some(bytes) if stages > 1 => (bytes / OVERLAP_BYTES).min(OVERLAP_SEGMENTS_MAX),
+            _ => 1,
+        };
+        let window = stages as usize + 1;
+        // Half the budget, so that two operations can run at a time.
+        let budget = (self.scratch_bytes_max / 2).max(1);
+        if need <= budget && overlap <= 1 {
+            return (1, 1);
+        }
+        let segments = (need * window).div_ceil(budget).max(overlap).max(2);
+        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+        (segments, segments.min(stages + 1))
+    }
+
+    /// Scratch slots of the neediest of the examined ranks, which are the same on every rank.
+    fn slots(&self, index: usize, shape: &Shape) -> Slots {
+        let mut known = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let examine = || {
+            let algorithm = &self.algorithms[index];
+            examined(shape)
+                .map(|rank| slots_of(&algorithm.build(shape, rank)))
+                .fold(Slots::default(), Slots::most)
+        };
+        *known.entry((index, shape.clone())).or_insert_with(examine)
+    }
+}
+
+fn unknown_algorithm(name: &str, known: &[AlgorithmRef]) -> Error {
+    let mut names: Vec<&str> = known.iter().map(|algorithm| algorithm.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Error::InvalidArgument {
+        operation: "init",
+        reason: format!("no algorithm is called {name}; there are {}", names.join(", ")),
+    }
+}
+
+/// Scratch memory in one segment, in bytes, as far as every rank knows.
+fn scratch_bytes(request: &Request, slots: Slots) -> usize {
+    let elements = match &request.counts {
+        Counts::PerRank(counts) => counts.iter().copied().max().unwrap_or(0),
+        // Served without scratch only, see `Algorithm::needs_uniform_sizes`.
+        Counts::PerPair { .. } => 0,
+        Counts::Uniform(count) => count.div_ceil(slots.blocks.max(1)),
+    };
+    let dtype = request.dtype;
+    elements * (slots.work * dtype.accumulator().size() + slots.stage * dtype.size())
+}
+
+fn examined(shape: &Shape) -> impl Iterator<Item = Rank> {
+    let (ranks, root) = (shape.ranks, shape.root);
+    let all = (0..ranks).take_while(move |_| ranks <= RANKS_EXAMINED_MAX);
+    let sample = [0, 1, 2, ranks / 2, ranks - 1, root, (root + 1) % ranks];
+    all.chain(sample.into_iter().filter(move |&rank| ranks > RANKS_EXAMINED_MAX && rank < ranks))
+}
+
+fn slots_of(schedule: &Schedule) -> Slots {
+    Slots {
+        work: schedule.work.len(),
+        stage: schedule.stage.len(),
+        blocks: match schedule.space {
+            Space::Vector { blocks } => blocks as usize,
+            Space::PerRank | Space::PerPair => 0,
+        },
+        stages: schedule.rounds.iter().map(|round| round.stage + 1).max().unwrap_or(1),
+    }
+}
+
+impl Slots {
+    fn most(self, other: Self) -> Self {
+        Self {
+            work: self.work.max(other.work),
+            stage: self.stage.max(other.stage),
+            blocks: self.blocks.max(other.blocks),
+            stages: self.stages.max(other.stages),
+        }
+    }
+}

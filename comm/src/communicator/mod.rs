@@ -1,0 +1,237 @@
+//! What users hold: communicators, work handles, groups, options.
+
+mod candidates;
+mod choice;
+mod coalesce;
+mod explain;
+mod fingerprint;
+mod group;
+mod message;
+mod options;
+mod place;
+mod plan;
+mod setup;
+mod split;
+mod typed;
+mod work;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+pub use explain::Explanation;
+pub use group::Group;
+pub use options::{Options, TransportChoice};
+pub use work::Work;
+
+pub use crate::rendezvous::{Rendezvous, UniqueId};
+
+use crate::collective::{Counts, Request};
+use crate::engine::{Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience};
+use crate::error::{Error, Peer, Rank, Result};
+use crate::memory::Loan;
+use crate::rendezvous::{Listener, MemberInfo, Participant, join};
+use choice::Planner;
+use message::Messages;
+use plan::{Plan, Plans};
+use syncline_topology::Constants;
+
+/// What the communicators of one job in this process share.
+struct Job {
+    listener: Arc<Listener>,
+}
+
+/// A group of ranks that exchange data. Cheap to clone: clones are the same communicator.
+///
+/// Dropping the last clone closes its connections; operations that still run fail on the other
+/// ranks if they need this one.
+#[derive(Clone)]
+pub struct Communicator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    job: Arc<Job>,
+    id: u64,
+    me: Rank,
+    members: Arc<[MemberInfo]>,
+    hosts: u32,
+    options: Options,
+    cell: Arc<EngineCell>,
+    planner: Planner,
+    plans: Plans,
+    messages: Messages,
+    /// Name of the wire to every rank; none to this one.
+    wires: Vec<Option<&'static str>>,
+    /// Where small tensors are packed side by side.
+    packed: Mutex<Vec<u8>>,
+    sequence: AtomicU64,
+    children: AtomicU64,
+    clock: MonotonicClock,
+    oversubscribed: bool,
+}
+
+impl std::fmt::Debug for Communicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Communicator")
+            .field("id", &self.inner.id)
+            .field("rank", &self.rank())
+            .field("ranks", &self.ranks())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Communicator {
+    /// Joins the job that meets at `at` as `rank` of `ranks`. Returns once all ranks have come.
+    ///
+    /// # Errors
+    /// [`Error::Rendezvous`] naming the ranks that did not come within the timeout, or that
+    /// disagree; [`Error::InvalidArgument`] for options that make no sense; [`Error::System`] when
+    /// the system lacks something, saying what to raise.
+    pub fn init(at: &Rendezvous, rank: Rank, ranks: Rank, options: Options) -> Result<Self> {
+        let deadline = setup::deadline_after(options.timeout);
+        let constants = choice::constants(&options)?;
+        let participant = Participant {
+            rank,
+            ranks,
+            deadline,
+            interface: options.interface.as_deref(),
+            payload: place::describe(),
+            agree: &|_| constants.to_bytes(),
+        };
+        let joined = join(at, &participant, &mut setup::wait_readable)?;
+        let job = Arc::new(Job { listener: joined.listener });
+        let constants = choice::agreed(&joined.agreed, rank, ranks)?;
+        Self::assemble(&job, ROOT_ID, rank, joined.members.into(), options, constants, deadline)
+    }
+
+    /// Makes a communicator of `members`, of whom every one does the same now.
+    fn assemble(
+        job: &Arc<Job>,
+        id: u64,
+        me: Rank,
+        members: Arc<[MemberInfo]>,
+        options: Options,
+        constants: Constants,
+        deadline: std::time::Instant,
+    ) -> Result<Self> {
+        let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
+        let planner = Planner::new(me, &members, &options, constants)?;
+        let setup = setup::Plan { job, id, me, members: &members, options: &options, deadline };
+        let wires = setup.wires()?;
+        let name = |m: &MemberInfo| Peer { rank: m.rank, host: m.host.clone() };
+        let names = wires.names(me);
+        let engine = Engine::new(EngineConfig {
+            rank: me,
+            peers: members.iter().map(name).collect(),
+            transports: wires.transports,
+            routes: wires.routes,
+            staging_bytes_max: setup::scratch_bytes_max(&options),
+        })?;
+        let mut hosts: Vec<&str> = members.iter().map(|m| m.host_identity.as_str()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                job: Arc::clone(job),
+                id,
+                me,
+                hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
+                oversubscribed: place::oversubscribed(&members, me),
+                options,
+                cell: EngineCell::new(engine),
+                planner,
+                plans: Plans::default(),
+                messages: Messages::new(ranks),
+                wires: names,
+                packed: Mutex::default(),
+                sequence: AtomicU64::new(0),
+                children: AtomicU64::new(0),
+                clock: MonotonicClock::new(),
+                members,
+            }),
+        })
+    }
+
+    /// This process's rank.
+    pub fn rank(&self) -> Rank {
+        self.inner.me
+    }
+
+    /// Number of ranks.
+    pub fn ranks(&self) -> Rank {
+        self.inner.ranks()
+    }
+
+    /// Number of hosts.
+    pub fn hosts(&self) -> u32 {
+        self.inner.hosts
+    }
+
+    /// Every rank and the host it runs on.
+    pub fn members(&self) -> &[MemberInfo] {
+        &self.inner.members
+    }
+
+    /// Runs one collective on untyped buffers. `input: None` is in place: `output` is the one
+    /// buffer, laid out as [`InPlace`](crate::collective::InPlace) says.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] before anything is sent; [`Error::PeerLost`],
+    /// [`Error::Timeout`], [`Error::Mismatch`], [`Error::Protocol`] when it cannot be finished,
+    /// after which the communicator takes no more calls.
+    pub fn run(&self, request: &Request, input: Option<&[u8]>, output: &mut [u8]) -> Result<()> {
+        let in_place = input.is_none();
+        let plan = self.inner.plan(request, in_place)?;
+        plan.check_bytes(input.map(<[u8]>::len), output.len())?;
+        let loan = Loan::new(input.unwrap_or(&[]), output);
+        let buffers = if in_place {
+            Buffers::in_place(loan.output)
+        } else {
+            Buffers::separate(loan.input, loan.output)
+        };
+        let meta = plan.meta(self.inner.next_sequence());
+        self.inner.cell.run_blocking(&plan.program, buffers, &meta, &self.inner.patience())
+    }
+
+    /// Fails everything under way here and refuses everything that comes. May be called from any
+    /// thread; a call that waits on another thread ends at once.
+    pub fn abort(&self, reason: &str) {
+        self.inner.cell.abort(reason);
+    }
+}
+
+/// Names a job's first communicator.
+const ROOT_ID: u64 = 0;
+
+impl Inner {
+    fn ranks(&self) -> Rank {
+        u32::try_from(self.members.len()).unwrap_or(Rank::MAX)
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Name of the wire to `peer`.
+    fn wire_to(&self, peer: Rank) -> Option<&'static str> {
+        self.wires.get(peer as usize).copied().flatten()
+    }
+
+    fn patience(&self) -> Patience<'_> {
+        Patience {
+            stall_max: Some(self.options.timeout),
+            oversubscribed: self.oversubscribed,
+            ..Patience::endless(&self.clock)
+        }
+    }
+
+    fn plan(&self, request: &Request, in_place: bool) -> Result<Arc<Plan>> {
+        if in_place && matches!(request.counts, Counts::PerPair { .. }) {
+            return Err(Error::InvalidArgument {
+                operation: request.collective.name(),
+                reason: "counts per pair need an input and an output of their own".to_owned(),
+            });
+        }
+        self.plans.get(request, in_place, &self.planner)
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the ranks run: what each tells the others, and what follows from it.
+
+use rustix::thread::CpuSet;
+use syncline_topology::{Host, Member};
+
+use crate::error::Rank;
+use crate::rendezvous::MemberInfo;
+
+/// Says that a rank is bound to no NUMA node.
+const UNBOUND: u32 = u32::MAX;
+
+/// What this process tells the other ranks: its NUMA node (4 bytes, little-endian), then the
+/// processors it may use, as bits.
+pub(super) fn describe() -> Vec<u8> {
+    let mut payload = Host::discover().numa_node().unwrap_or(UNBOUND).to_le_bytes().to_vec();
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return payload };
+    let mut bits = vec![0u8; CpuSet::MAX_CPU.div_ceil(8)];
+    for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)) {
+        bits[cpu / 8] |= 1 << (cpu % 8);
+    }
+    let used = bits.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    payload.extend_from_slice(&bits[..used]);
+    payload
+}
+
+/// The ranks' places, for the topology.
+pub(super) fn members(members: &[MemberInfo]) -> Vec<Member> {
+    let place = |member: &MemberInfo| Member {
+        host: member.host_identity.clone(),
+        numa_node: numa_node(&member.payload),
+    };
+    members.iter().map(place).collect()
+}
+
+fn numa_node(payload: &[u8]) -> Option<u32> {
+    let node = payload.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    node.filter(|&node| node != UNBOUND)
+}
+
+/// Processors that the ranks of `host` may use together.
+fn processors(members: &[MemberInfo], host: &MemberInfo) -> u32 {
+    let mut union = Vec::new();
+    for member in members.iter().filter(|member| member.same_host(host)) {
+        let bits = member.payload.get(4..).unwrap_or(&[]);
+        union.resize(union.len().max(bits.len()), 0u8);
+        union.iter_mut().zip(bits).for_each(|(all, byte)| *all |= byte);
+    }
+    let processors = union.iter().map(|byte| byte.count_ones()).sum();
+    // Without the sets, as many as the system says.
+    if processors == 0 { host.processors.max(1) } else { processors }
+}
+
+/// Whether this rank's host runs more ranks than its ranks have processors.
+pub(super) fn oversubscribed(members: &[MemberInfo], me: Rank) -> bool {
+    let mine = &members[me as usize];
+    let local = members.iter().filter(|member| member.same_host(mine)).count();
+    local > processors(members, mine) as usize
+}
+
+/// Processors of the host that has the fewest.
+pub(super) fn cpus_per_host(members: &[MemberInfo]) -> u32 {
+    let mut hosts: Vec<&MemberInfo> = members.iter().collect();
+    hosts.sort_by(|a, b| a.host_identity.cmp(&b.host_identity));
+    hosts.dedup_by(|a, b| a.same_host(b));
+    hosts.into_iter().map(|host| processors(members, host)).min().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(rank: Rank, host: &str, bits: &[u8]) -> MemberInfo {
+        let mut payload = UNBOUND.to_le_bytes().to_vec();
+        payload.extend_from_slice(bits);
+        MemberInfo {
+            rank,
+            host: host.to_owned(),
+            host_identity: host.to_owned(),
+            pid: rank,
+            processors: 2,
+            addresses: Vec::new(),
+            local_name: Vec::new(),
+            payload,
+        }
+    }
+
+    #[test]
+    fn ranks_bound_to_a_core_each_do_not_share() {
+        let bound = [member(0, "a", &[0b01]), member(1, "a", &[0b10])];
+        assert!(!oversubscribed(&bound, 0));
+        let shared = [member(0, "a", &[0b01]), member(1, "a", &[0b01])];
+        assert!(oversubscribed(&shared, 0));
+        let hosts = [member(0, "a", &[0b01]), member(1, "b", &[0b11])];
+        assert!(!oversubscribed(&hosts, 0));
+        assert_eq!(cpus_per_host(&hosts), 1);
+    }
+
+    #[test]
+    fn a_rank_describes_itself() {
+        let payload = describe();
+        assert!(payload.len() > 4, "no processors in {payload:?}");
+        let host = [MemberInfo { payload, ..member(0, "a", &[]) }];
+        let available = std::thread::available_parallelism().unwrap().get();
+        assert!(cpus_per_host(&host) as usize >= available.min(1));
+    }
+}

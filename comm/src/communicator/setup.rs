@@ -1,0 +1,245 @@
+//! Makes the wires of a communicator: shared memory among the ranks of a host, TCP to the others.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Job;
+use super::options::{Options, TransportChoice};
+use crate::engine::{self, MonotonicClock, Outcome, Patience};
+use crate::error::{Error, Rank, Result};
+use crate::rendezvous::{Address, Dial, Hello, Inbox, MemberInfo, Purpose};
+use crate::transport::Transport;
+use crate::transport::shm::exchange::{FdReceiver, FdSender};
+use crate::transport::shm::{Geometry, Segment, ShmTransport};
+use crate::transport::tcp::{TcpConfig, TcpPeer, TcpTransport};
+
+/// Shares of the staging budget.
+const SHM_SHARE: usize = 2;
+const TCP_SHARE: usize = 4;
+const SCRATCH_SHARE: usize = 4;
+
+/// Scratch bytes that operations of a communicator may hold together.
+pub(super) fn scratch_bytes_max(options: &Options) -> usize {
+    options.staging_bytes_max / SCRATCH_SHARE
+}
+
+/// The wires of one rank, and which of them reaches which rank.
+pub(super) struct Wires {
+    pub(super) transports: Vec<Box<dyn Transport>>,
+    pub(super) routes: Vec<u8>,
+}
+
+/// One communicator in the making.
+pub(super) struct Plan<'a> {
+    pub(super) job: &'a Job,
+    /// Names the communicator among all of the job's.
+    pub(super) id: u64,
+    pub(super) me: Rank,
+    /// Its members, by rank.
+    pub(super) members: &'a [MemberInfo],
+    pub(super) options: &'a Options,
+    pub(super) deadline: Instant,
+}
+
+impl Plan<'_> {
+    /// Makes the wires; a collective call among the members.
+    ///
+    /// # Errors
+    /// [`Error::Rendezvous`] when the ranks of a host cannot share memory or do not come before
+    /// the deadline; [`Error::InvalidArgument`] when shared memory is demanded across hosts.
+    pub(super) fn wires(&self) -> Result<Wires> {
+        let mine = &self.members[self.me as usize];
+        let shares_memory = |rank: Rank| {
+            self.options.transport != TransportChoice::Tcp
+                && self.members[rank as usize].same_host(mine)
+        };
+        let ranks = 0..u32::try_from(self.members.len()).unwrap_or(Rank::MAX);
+        let (local, remote): (Vec<Rank>, Vec<Rank>) = ranks.partition(|&rank| shares_memory(rank));
+        if self.options.transport == TransportChoice::Shm && !remote.is_empty() {
+            let other = &self.members[remote[0] as usize];
+            return Err(Error::InvalidArgument {
+                operation: "init",
+                reason: format!(
+                    "transport shm cannot reach rank {} on {} from rank {} on {}; use auto",
+                    remote[0], other.host, self.me, mine.host
+                ),
+            });
+        }
+        let mut wires = Wires { transports: Vec::new(), routes: vec![0; self.members.len()] };
+        if local.len() > 1 {
+            wires.add(Box::new(self.shared_memory(&local)?), &local);
+        }
+        let over_tcp: Vec<Rank> = remote.into_iter().filter(|&rank| rank != self.me).collect();
+        if !over_tcp.is_empty() {
+            wires.add(Box::new(self.tcp(&over_tcp)?), &over_tcp);
+        }
+        Ok(wires)
+    }
+
+    fn tcp(&self, peers: &[Rank]) -> Result<TcpTransport> {
+        let peer = |&rank: &Rank| TcpPeer {
+            rank,
+            addresses: self.members[rank as usize].addresses.clone(),
+        };
+        let config = TcpConfig {
+            communicator: self.id,
+            rank: self.me,
+            peers: peers.iter().map(peer).collect(),
+            buffer_bytes_max: self.options.staging_bytes_max / TCP_SHARE,
+        };
+        TcpTransport::new(&self.job.listener, config)
+            .map_err(|error| self.error(format!("cannot prepare connections: {error}")))
+    }
+
+    /// The host's lowest rank makes the segment and passes it to the others.
+    fn shared_memory(&self, local: &[Rank]) -> Result<ShmTransport> {
+        let position = |rank| local.iter().position(|&r| r == rank).unwrap_or(0) as u32;
+        let count = u32::try_from(local.len()).unwrap_or(u32::MAX);
+        let segment = if self.me == local[0] {
+            let geometry = Geometry::new(count, self.options.staging_bytes_max / SHM_SHARE)?;
+            let segment = Segment::create(geometry)?;
+            self.hand_out(&segment, local.len() - 1)?;
+            segment
+        } else {
+            Segment::attach(self.fetch(local)?, count)?
+        };
+        ShmTransport::new(segment, position(self.me), local)
+    }
+
+    /// Passes the segment's descriptors to `receivers` ranks as they come.
+    fn hand_out(&self, segment: &Segment, receivers: usize) -> Result<()> {
+        let inbox = self.job.listener.register(self.id, Purpose::Local).map_err(|e| self.io(&e))?;
+        let fds = segment.fds();
+        let mut handing: Vec<(UnixStream, FdSender)> = Vec::new();
+        let mut handed = 0;
+        while handed < receivers {
+            self.job.listener.service().map_err(|e| self.io(&e))?;
+            while let Some(accepted) = inbox.take() {
+                handing.push((UnixStream::from(accepted.fd), FdSender::default()));
+            }
+            let mut kept = Vec::new();
+            for (stream, mut sender) in handing {
+                match sender.step(&stream, &fds) {
+                    Ok(true) => handed += 1,
+                    Ok(false) => kept.push((stream, sender)),
+                    // Its rank gives up or comes again; the deadline looks after the rest.
+                    Err(error) => tracing::debug!(%error, "handing out shared memory"),
+                }
+            }
+            handing = kept;
+            if handed < receivers {
+                self.wait_for_more(&inbox, &handing)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_more(&self, inbox: &Inbox, handing: &[(UnixStream, FdSender)]) -> Result<()> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.job.listener.fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(inbox.fd(), PollFlags::IN),
+        ];
+        fds.extend(handing.iter().map(|(stream, _)| PollFd::new(stream, PollFlags::OUT)));
+        self.wait(&mut fds, "the other ranks of this host to fetch its shared memory")
+    }
+
+    /// Fetches the segment's descriptors from the host's lowest rank.
+    fn fetch(&self, local: &[Rank]) -> Result<Vec<OwnedFd>> {
+        let leader = &self.members[local[0] as usize];
+        let hello = Hello {
+            communicator: self.id,
+            purpose: Purpose::Local,
+            lane: 0,
+            from: self.me,
+            to: local[0],
+            tag: 0,
+        };
+        let address = Address::Local(leader.local_name.clone());
+        let mut dial = Dial::start(&address, &hello).map_err(|e| self.io(&e))?;
+        let last = loop {
+            if let Some(last) = dial.advance(self.job.listener.key()).map_err(|e| self.io(&e))? {
+                break last;
+            }
+            self.wait_readable(dial.fd(), "the lowest rank of this host")?;
+        };
+        let stream = UnixStream::from(dial.into_fd());
+        // 64 bytes into an empty socket buffer.
+        rustix::io::write(&stream, &last).map_err(|errno| self.io(&errno))?;
+        let mut receiver = FdReceiver::default();
+        loop {
+            let fds = receiver.step(&stream, local.len() + 1).map_err(|e| self.io(&e))?;
+            if let Some(fds) = fds {
+                return Ok(fds);
+            }
+            self.wait_readable(stream.as_fd(), "this host's shared memory")?;
+        }
+    }
+
+    fn wait_readable(&self, fd: BorrowedFd<'_>, what: &str) -> Result<()> {
+        self.wait(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], what)
+    }
+
+    fn wait(&self, fds: &mut [PollFd<'_>], what: &str) -> Result<()> {
+        match wait_until(fds, self.deadline) {
+            Outcome::Done => Ok(()),
+            _ => Err(self.error(format!(
+                "waited for {what} until the deadline; check that every rank has come this far"
+            ))),
+        }
+    }
+
+    fn io(&self, error: &dyn std::fmt::Display) -> Error {
+        self.error(format!("cannot share memory with the ranks of this host: {error}"))
+    }
+
+    fn error(&self, reason: String) -> Error {
+        let world = u32::try_from(self.members.len()).unwrap_or(Rank::MAX);
+        Error::Rendezvous { rank: self.me, world, reason }
+    }
+}
+
+impl Wires {
+    /// Name of the wire to every rank; none to `me`.
+    pub(super) fn names(&self, me: Rank) -> Vec<Option<&'static str>> {
+        let name = |(rank, &route): (Rank, &u8)| {
+            (rank != me).then(|| self.transports[usize::from(route)].name())
+        };
+        (0..).zip(&self.routes).map(name).collect()
+    }
+
+    fn add(&mut self, transport: Box<dyn Transport>, peers: &[Rank]) {
+        let index = u8::try_from(self.transports.len()).unwrap_or(u8::MAX);
+        for &peer in peers {
+            self.routes[peer as usize] = index;
+        }
+        self.transports.push(transport);
+    }
+}
+
+/// Sleeps in the one wait loop until a descriptor is ready or the deadline has come.
+fn wait_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Outcome {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let clock = MonotonicClock::new();
+    let patience = Patience { deadline: Some(left), ..Patience::endless(&clock) };
+    engine::wait_fds(fds, &patience)
+}
+
+/// How the rendezvous waits.
+pub(super) fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
+    let flags = PollFlags::IN;
+    let mut fds: Vec<PollFd<'_>> =
+        fds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, flags)).collect();
+    // The deadline's passing is the rendezvous' own business.
+    wait_until(&mut fds, deadline);
+    Ok(())
+}
+
+/// The moment at which `timeout` from now has passed.
+pub(super) fn deadline_after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    // A timeout beyond what a clock can hold means for ever; a year is for ever.
+    now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
+}

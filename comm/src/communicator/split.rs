@@ -1,0 +1,89 @@
+//! Communicators made from communicators.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::fingerprint::Fingerprint;
+use super::{Communicator, setup};
+use crate::error::{Error, Rank, Result};
+use crate::rendezvous::MemberInfo;
+
+impl Communicator {
+    /// Splits this communicator; a collective call. Ranks of equal `color` form a new
+    /// communicator, in which they are ordered by `key`, then by rank. A rank without a colour
+    /// gets `None`.
+    ///
+    /// # Errors
+    /// Those of a collective, and of [`init`](Self::init).
+    pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Self>> {
+        let mine = [color.map_or(-1, i64::from), i64::from(key)];
+        let mut all = vec![0i64; 2 * self.ranks() as usize];
+        self.all_gather(&mine, &mut all)?;
+        let child = self.inner.children.fetch_add(1, Ordering::Relaxed);
+        let Some(color) = color.map(i64::from) else { return Ok(None) };
+        let mut chosen: Vec<(i64, Rank)> = all
+            .chunks_exact(2)
+            .zip(0..)
+            .filter(|(theirs, _)| theirs[0] == color)
+            .map(|(theirs, rank)| (theirs[1], rank))
+            .collect();
+        chosen.sort_unstable();
+        let ranks: Vec<Rank> = chosen.into_iter().map(|(_, rank)| rank).collect();
+        self.child(child, &ranks).map(Some)
+    }
+
+    /// A communicator of the given ranks, in this order; a collective call of all ranks, with
+    /// the same list. A rank that is not listed gets `None`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the list is empty, repeats a rank or names one that does
+    /// not exist; those of [`init`](Self::init).
+    pub fn subset(&self, ranks: &[Rank]) -> Result<Option<Self>> {
+        let mut sorted = ranks.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let bad = sorted.last().is_none_or(|&last| last >= self.ranks());
+        if bad || sorted.len() != ranks.len() {
+            let reason = format!(
+                "{ranks:?} must name ranks 0 to {}, each at most once, and at least one",
+                self.ranks() - 1
+            );
+            return Err(Error::InvalidArgument { operation: "subset", reason });
+        }
+        let child = self.inner.children.fetch_add(1, Ordering::Relaxed);
+        if !ranks.contains(&self.rank()) {
+            return Ok(None);
+        }
+        self.child(child, ranks).map(Some)
+    }
+
+    /// A communicator of the same ranks whose operations do not wait for this one's; a
+    /// collective call.
+    ///
+    /// # Errors
+    /// Those of [`init`](Self::init).
+    pub fn duplicate(&self) -> Result<Self> {
+        let child = self.inner.children.fetch_add(1, Ordering::Relaxed);
+        let ranks: Vec<Rank> = (0..self.ranks()).collect();
+        self.child(child, &ranks)
+    }
+
+    /// The `number`-th communicator made from this one, of `ranks`, which name this one.
+    fn child(&self, number: u64, ranks: &[Rank]) -> Result<Self> {
+        let inner = &self.inner;
+        // Groups of one split differ in their lowest rank.
+        let lowest = ranks.iter().min().copied().unwrap_or(0);
+        let id = Fingerprint::new().word(inner.id).word(number).word(u64::from(lowest)).finish();
+        let member = |(&old, new): (&Rank, Rank)| MemberInfo {
+            rank: new,
+            ..inner.members[old as usize].clone()
+        };
+        let members: Arc<[MemberInfo]> = ranks.iter().zip(0..).map(member).collect();
+        let me = ranks.iter().position(|&rank| rank == inner.me).unwrap_or(0);
+        let me = u32::try_from(me).unwrap_or(Rank::MAX);
+        let deadline = setup::deadline_after(inner.options.timeout);
+        let options = inner.options.clone();
+        let constants = inner.planner.constants().clone();
+        Self::assemble(&inner.job, id, me, members, options, constants, deadline)
+    }
+}

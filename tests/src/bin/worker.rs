@@ -1,0 +1,41 @@
+//! One rank of a multi-process test: `worker SCENARIO [--transport shm|tcp|auto]`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is the test's report")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
+use syncline_tests::{launch, scenarios};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let scenario = arguments.next().expect("a scenario");
+    let transport = match arguments.next().as_deref() {
+        Some("shm") => TransportChoice::Shm,
+        Some("tcp") => TransportChoice::Tcp,
+        _ => TransportChoice::Auto,
+    };
+    let number = |name: &str| -> u32 {
+        std::env::var(name).expect(name).parse().expect("a number in the environment")
+    };
+    let file = std::env::var_os(launch::FILE).expect("a rendezvous file").into();
+    let options = Options { transport, timeout: Duration::from_secs(60), ..Options::default() };
+    let at = Rendezvous::File(file);
+    let comm = match Communicator::init(&at, number(launch::RANK), number(launch::WORLD), options) {
+        Ok(comm) => comm,
+        Err(error) => {
+            eprintln!("init: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match scenarios::run(&scenario, &comm) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("{scenario}: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
