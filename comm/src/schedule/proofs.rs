@@ -1,6 +1,6 @@
-//! Proves every registered algorithm: all rank counts from 1 to 64, and chosen larger ones; every
-//! root, or where that would take minutes, chosen ones; in place and not; reproducible and not. A
-//! new algorithm needs no line here.
+//! Proves every registered algorithm: all rank counts from 1 to 64 with every root, and larger
+//! ones with chosen roots where that does not take minutes; in place and not; reproducible and
+//! not. A new algorithm needs no line here.
 
 use super::algorithm::{ALGORITHMS, Algorithm};
 use super::checker::prove;
@@ -10,26 +10,16 @@ use crate::error::Rank;
 const RANKS_ALL_MAX: Rank = 64;
 const RANKS_LARGE: [Rank; 3] = [127, 128, 1000];
 
-/// Up to here every root is proved, however much there is to do.
-const RANKS_ALL_ROOTS_MAX: Rank = 32;
-
-/// Above, roots other than the chosen ones are left out where all ranks' schedules together have
-/// more slots of data to handle than this.
-const ITEMS_ALL_ROOTS_MAX: u64 = 6_000;
-
-/// And the larger rank counts where they have more than this.
+/// The larger rank counts are left out where all ranks' schedules together have more slots of
+/// data to handle than this.
 const ITEMS_MAX: u64 = 2_000_000;
-
-const fn chosen_roots(ranks: Rank) -> [Rank; 4] {
-    [0, 1, ranks / 2, ranks - 1]
-}
 
 /// The shapes of `collective` on `ranks` ranks.
 fn shapes(collective: Collective, ranks: Rank) -> Vec<Shape> {
     let roots = match (collective.is_rooted(), ranks > RANKS_ALL_MAX) {
         (false, _) => vec![0],
         (true, false) => (0..ranks).collect(),
-        (true, true) => chosen_roots(ranks).to_vec(),
+        (true, true) => vec![0, 1, ranks / 2, ranks - 1],
     };
     let mut shapes = Vec::new();
     for root in roots {
@@ -53,15 +43,7 @@ fn items(algorithm: &dyn Algorithm, shape: &Shape) -> u64 {
 }
 
 fn affordable(algorithm: &dyn Algorithm, shape: &Shape) -> bool {
-    if shape.ranks <= RANKS_ALL_ROOTS_MAX {
-        return true;
-    }
-    let most = match shape.ranks <= RANKS_ALL_MAX {
-        true if chosen_roots(shape.ranks).contains(&shape.root) => return true,
-        true => ITEMS_ALL_ROOTS_MAX,
-        false => ITEMS_MAX,
-    };
-    items(algorithm, shape) <= most
+    shape.ranks <= RANKS_ALL_MAX || items(algorithm, shape) <= ITEMS_MAX
 }
 
 /// Whether the schedules are those of reproducible mode, for which more is proved.

@@ -32,6 +32,7 @@ mod phases;
 mod relabel;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 pub use phases::Mode;
 
@@ -231,14 +232,10 @@ impl Hierarchical {
     /// algorithm.
     fn cuts(&self, shape: &Shape) -> Option<Vec<u32>> {
         let mut cuts = vec![1];
-        for rank in 0..shape.ranks {
-            for phase in self.phases(shape, rank, 1).into_iter().flatten() {
-                if phase.me() == Some(0) {
-                    let algorithm = self.pick(phase.across, &phase.shape)?;
-                    if matches!(phase.blocks, Blocks::Cut(..)) {
-                        cuts.push(u32::try_from(algorithm.cost(&phase.shape).blocks).ok()?);
-                    }
-                }
+        for phase in self.heads(shape, 1).into_iter().flatten() {
+            let algorithm = self.pick(phase.across, &phase.shape)?;
+            if matches!(phase.blocks, Blocks::Cut(..)) {
+                cuts.push(u32::try_from(algorithm.cost(&phase.shape).blocks).ok()?);
             }
         }
         cuts.sort_unstable();
@@ -292,7 +289,7 @@ impl Algorithm for Hierarchical {
         let mut stage = 0;
         for (kind, phase) in self.kinds(shape).iter().zip(phases) {
             if let Some(phase) = phase
-                && let Some(me) = phase.me_in(rank)
+                && let Some(me) = phase.position(rank)
                 && let Some(algorithm) = self.pick(phase.across, &phase.shape)
             {
                 let inner = algorithm.build(&phase.shape, me);
@@ -307,22 +304,23 @@ impl Algorithm for Hierarchical {
     fn cost(&self, shape: &Shape) -> Cost {
         let blocks = self.blocks(shape);
         let depth = self.depth();
-        let mut phases = vec![vec![LevelCost::default(); depth]; self.kinds(shape).len()];
-        for rank in 0..shape.ranks {
-            for (total, phase) in phases.iter_mut().zip(self.phases(shape, rank, blocks)) {
-                let Some(phase) = phase.filter(|phase| phase.me() == Some(0)) else { continue };
+        let mut levels = vec![LevelCost::default(); depth];
+        for teams in self.heads(shape, blocks) {
+            let mut largest = vec![LevelCost::default(); depth];
+            for phase in teams {
                 let Some(algorithm) = self.pick(phase.across, &phase.shape) else { continue };
                 let cost = algorithm.cost(&phase.shape);
                 let scale = phase.blocks_max(cost.blocks as u32);
-                let first = usize::from(phase.across);
-                for (total, level) in total[first..].iter_mut().zip(cost.levels) {
-                    *total = larger(*total, scaled(level, scale, &phase));
+                let flat = cost.levels.len() == 1;
+                let own = &mut largest[usize::from(phase.across)..];
+                for (largest, level) in own.iter_mut().zip(cost.levels) {
+                    let mut level = scaled(level, scale);
+                    let sent = (level.sent_blocks, level.sent_acc_blocks);
+                    level.sent_acc_blocks = volume::partials_sent(algorithm, &phase, flat, sent);
+                    *largest = larger(*largest, level);
                 }
             }
-        }
-        let mut levels = vec![LevelCost::default(); depth];
-        for phase in phases {
-            for (total, level) in levels.iter_mut().zip(phase) {
+            for (total, level) in levels.iter_mut().zip(largest) {
                 *total = sum(*total, level);
             }
         }
@@ -389,13 +387,12 @@ fn lcm(a: u32, b: u32) -> Option<u32> {
     (a / x.max(1)).checked_mul(b)
 }
 
-/// A level's cost in blocks of the whole. A phase on partial results sends nothing narrower.
-fn scaled(level: LevelCost, scale: u64, phase: &Phase) -> LevelCost {
-    let acc = if phase.sends_partials() { level.sent_blocks } else { level.sent_acc_blocks };
+/// A level's cost in blocks of the whole, `scale` of which make up a block of the phase.
+fn scaled(level: LevelCost, scale: u64) -> LevelCost {
     LevelCost {
         rounds: level.rounds,
         sent_blocks: level.sent_blocks * scale,
-        sent_acc_blocks: acc * scale,
+        sent_acc_blocks: level.sent_acc_blocks * scale,
         received_blocks: level.received_blocks * scale,
         messages: level.messages,
         reduced_blocks: level.reduced_blocks * scale,

@@ -1,6 +1,6 @@
 //! Which collectives, among which ranks and on which data, a hierarchical collective consists of.
 
-use super::super::ir::{Collective, Shape};
+use super::super::ir::{Collective, Schedule, Shape, Space};
 use super::Hierarchical;
 use crate::error::Rank;
 
@@ -58,8 +58,6 @@ pub(super) struct Phase {
     pub(super) across: bool,
     /// Among whom, in their order in the phase's schedule.
     pub(super) members: Vec<Rank>,
-    /// The rank this is about.
-    rank: Rank,
     /// What the phase's schedule is built for.
     pub(super) shape: Shape,
     pub(super) blocks: Blocks,
@@ -68,23 +66,21 @@ pub(super) struct Phase {
 }
 
 impl Phase {
-    /// The position of the rank among the members.
-    pub(super) fn me(&self) -> Option<Rank> {
-        self.me_in(self.rank)
-    }
-
-    pub(super) fn me_in(&self, rank: Rank) -> Option<Rank> {
+    /// The position of `rank` among the members.
+    pub(super) fn position(&self, rank: Rank) -> Option<Rank> {
         self.members.iter().position(|&member| member == rank).map(|me| me as Rank)
     }
 
-    /// The blocks of the whole that make up each of the schedule's `count` blocks.
-    pub(super) fn lists(&self, count: u32) -> Vec<Vec<u32>> {
-        match &self.blocks {
-            &Blocks::Cut(first, len) => {
-                let at = |i: u32| first + (u64::from(i) * u64::from(len) / u64::from(count)) as u32;
-                (0..count).map(|i| (at(i)..at(i + 1)).collect()).collect()
+    /// The blocks of the whole that make up each block of its schedule.
+    pub(super) fn lists_of(&self, schedule: &Schedule) -> Vec<Vec<u32>> {
+        match (&self.blocks, schedule.space) {
+            (&Blocks::Cut(first, len), Space::Vector { blocks }) => {
+                let at = |i: u32| u64::from(i) * u64::from(len) / u64::from(blocks);
+                let cut = |i| (first + at(i) as u32..first + at(i + 1) as u32).collect();
+                (0..blocks).map(cut).collect()
             }
-            Blocks::PerMember(lists) => lists.clone(),
+            (Blocks::PerMember(lists), _) => lists.clone(),
+            (Blocks::Cut(..), _) => Vec::new(),
         }
     }
 
@@ -94,13 +90,6 @@ impl Phase {
             &Blocks::Cut(_, len) => u64::from(len.div_ceil(count.max(1))),
             Blocks::PerMember(lists) => lists.iter().map(Vec::len).max().unwrap_or(0) as u64,
         }
-    }
-
-    /// Whether what its schedule sends in data format may be partial results here: its input, or,
-    /// where a schedule distributes or collects them, its results.
-    pub(super) fn sends_partials(&self) -> bool {
-        let passes_results_on = self.shape.collective != Collective::ReduceScatter;
-        self.input == Site::Partial || self.output == Site::Partial && passes_results_on
     }
 }
 
@@ -233,13 +222,45 @@ impl Hierarchical {
         let phase = |&(collective, team, ..): &Kind| Phase {
             across: matches!(team, Team::Leaders | Team::Rail),
             members: Vec::new(),
-            rank: 0,
             shape: Shape { collective, ranks: self.groups.len() as Rank, root: 0, ..shape.clone() },
             blocks: Blocks::Cut(0, 0),
             input: Site::Result,
             output: Site::Result,
         };
         self.script(shape.collective).iter().map(phase).collect()
+    }
+
+    /// Every phase as its first members see it, over `blocks` blocks of the whole: of teams that
+    /// are alike only one, phase by phase.
+    pub(super) fn heads(&self, shape: &Shape, blocks: u32) -> Vec<Vec<Phase>> {
+        let script = self.script(shape.collective);
+        let of = |kind: &Kind| -> Vec<Phase> {
+            let ranks = self.first_members(shape, kind.1).into_iter();
+            ranks.filter_map(|rank| self.phase(shape, rank, blocks, kind)).collect()
+        };
+        script.iter().map(of).collect()
+    }
+
+    /// The first member of every team, but only one of teams of one size with one root.
+    fn first_members(&self, shape: &Shape, team: Team) -> Vec<Rank> {
+        let (root_group, _) = self.seats[shape.root as usize];
+        let mut sizes = Vec::new();
+        let mut distinct = Vec::new();
+        for (g, ranks) in (0..).zip(&self.groups) {
+            let alike = (ranks.len(), g == root_group);
+            if !sizes.contains(&alike) {
+                sizes.push(alike);
+                distinct.push(ranks);
+            }
+        }
+        let rails = self.rails() as usize;
+        match team {
+            Team::Group => distinct.into_iter().map(|ranks| ranks[0]).collect(),
+            Team::RootGroup => vec![self.groups[root_group as usize][0]],
+            Team::Leaders => vec![self.groups[0][self.leader(shape, 0) as usize]],
+            Team::Rail => self.groups[0][..rails].to_vec(),
+            Team::Fold => distinct.into_iter().flat_map(|r| r[..rails].to_vec()).collect(),
+        }
     }
 
     /// The phases of `rank`, over `blocks` blocks of the whole; `None` where it has no part.
@@ -295,7 +316,6 @@ impl Hierarchical {
                 reproducible: shape.reproducible && collective.reduces(),
             },
             members,
-            rank,
             blocks,
             input: if from_caller { Site::Input } else { input },
             output: if to_caller { Site::Input } else { output },

@@ -60,11 +60,7 @@ impl Target {
         classes: Vec<(Class, Class)>,
         stage: u32,
     ) {
-        let count = match inner.space {
-            super::Space::Vector { blocks } => blocks,
-            super::Space::PerRank | super::Space::PerPair => phase.members.len() as u32,
-        };
-        let lists = phase.lists(count);
+        let lists = phase.lists_of(inner);
         let spread = lists.iter().map(Vec::len).max().unwrap_or(0) as u32;
         let mut relabel = Relabel {
             target: self,
