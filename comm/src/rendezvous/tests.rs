@@ -138,7 +138,7 @@ fn with_root_first(root: (Rank, Rank), others: &[(Rank, Rank)]) -> Vec<String> {
     let results = thread::scope(|scope| {
         let root = scope.spawn(|| arrive(&at, root.0, root.1, LONG));
         while registry::holds(id) {
-            thread::sleep(Duration::from_millis(1));
+            thread::yield_now();
         }
         let mut results = arrive_all(&at, others, LONG);
         results.push(root.join().unwrap());
