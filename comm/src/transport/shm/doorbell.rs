@@ -20,8 +20,6 @@ pub(super) const IN_POLL: u32 = 2;
 pub(super) trait BellMemory {
     /// The state, relaxed.
     fn state(&self) -> u32;
-    /// Writes the state, relaxed.
-    fn set_state(&self, state: u32);
     /// Writes the state and returns the old one, acquire and release.
     fn swap_state(&self, state: u32) -> u32;
     /// The futex word, relaxed.
@@ -36,7 +34,8 @@ pub(super) trait BellMemory {
 /// word has the value returned.
 pub(super) fn arm(bell: &impl BellMemory, how: u32) -> u32 {
     let value = bell.word();
-    bell.set_state(how);
+    // Releases the load above: whoever takes this state bumps the word after it was read.
+    bell.swap_state(how);
     bell.fence();
     value
 }

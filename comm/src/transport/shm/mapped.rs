@@ -27,6 +27,7 @@ const PID_AT: usize = 64;
 const CLOSED_AT: usize = 68;
 const STARTED_AT: usize = 72;
 const NAMESPACE_AT: usize = 80;
+const ATTACHED_AT: usize = 88;
 
 /// A word of `base`'s block.
 ///
@@ -219,7 +220,7 @@ impl MappedRank {
     /// `RANK_BYTES` bytes from `base` are mapped, aligned to 64, and hold nothing but this block.
     /// They stay mapped for as long as the block is in use.
     pub(super) unsafe fn new(base: *mut u8) -> Self {
-        const { assert!(NAMESPACE_AT + 8 <= RANK_BYTES) };
+        const { assert!(ATTACHED_AT + 4 <= RANK_BYTES) };
         debug_assert!(base.cast::<[u64; 8]>().is_aligned() && !ptr::eq(base, ptr::null()));
         Self { base }
     }
@@ -235,10 +236,16 @@ impl MappedRank {
         unsafe { word32(self.base, WORD_AT) }
     }
 
-    /// Its process id in its namespace; 0 until it attached.
+    /// Its process id in its namespace; 0 until it attaches.
     pub(super) fn pid(&self) -> &AtomicU32 {
         // SAFETY: a word of this block, at a multiple of 4.
         unsafe { word32(self.base, PID_AT) }
+    }
+
+    /// Not 0 once the rank has written who it is.
+    pub(super) fn attached(&self) -> &AtomicU32 {
+        // SAFETY: a word of this block, at a multiple of 4.
+        unsafe { word32(self.base, ATTACHED_AT) }
     }
 
     /// Not 0 once the rank has left in good order.
@@ -264,10 +271,6 @@ impl BellMemory for MappedRank {
     #[inline]
     fn state(&self) -> u32 {
         self.state_word().load(Ordering::Relaxed)
-    }
-
-    fn set_state(&self, state: u32) {
-        self.state_word().store(state, Ordering::Relaxed);
     }
 
     fn swap_state(&self, state: u32) -> u32 {

@@ -9,6 +9,8 @@ mod doorbell;
 pub mod exchange;
 mod geometry;
 mod mapped;
+#[cfg(all(test, syncline_loom))]
+mod model;
 mod ring;
 mod segment;
 mod watch;

@@ -71,7 +71,7 @@ fn frame_units(payload_bytes: usize) -> usize {
 }
 
 /// The word that publishes a frame, or a marker, at `position`.
-const fn publish_word(position: u64, marker: bool) -> u64 {
+pub(super) const fn publish_word(position: u64, marker: bool) -> u64 {
     ((position + 1) << 1) | marker as u64
 }
 

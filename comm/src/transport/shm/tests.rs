@@ -138,3 +138,26 @@ fn a_marker_at_the_start_is_a_protocol_violation() {
     let fault = ends[1].head(Lane::Small, 0).expect_err("it leads nowhere");
     assert!(matches!(fault.kind, FaultKind::Protocol(_)), "{fault}");
 }
+
+#[test]
+fn a_peer_that_dies_is_reported_once() {
+    let geometry = Geometry::new(2, BUDGET).expect("sound");
+    let leader = Segment::create(geometry).expect("memory");
+    let mut child = std::process::Command::new("sleep").arg("100").spawn().expect("sleep");
+    // SAFETY: the block of rank 1; the mapping moves into the transport below.
+    let block = unsafe { MappedRank::new(at(&leader.mapping, geometry.rank_at(1))) };
+    assert!(Identity::of(child.id()).claim(&block));
+    let mut end = ShmTransport::new(leader, 0, &[0, 1]).expect("the first");
+    end.arm(Sleep::Poll);
+    end.progress().expect("it lives");
+    assert_eq!(end.poll_fds().len(), 2, "its bell, and the peer's process");
+    end.disarm();
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+    let fault = (0..3 * POLLS_PER_LOOK).find_map(|_| end.progress().err()).expect("it died");
+    assert_eq!(fault.peer, 1);
+    assert!(matches!(fault.kind, FaultKind::Lost(_)), "{fault}");
+    assert!((0..3 * POLLS_PER_LOOK).all(|_| end.progress().is_ok()), "reported already");
+    assert!(end.head(Lane::Small, 1).is_err() && send(&mut end, 1, &[1]).is_err());
+    assert_eq!(end.poll_fds().len(), 1, "what is gone does not end every sleep");
+}

@@ -20,19 +20,28 @@ pub(super) struct Identity {
 impl Identity {
     /// Of the calling process.
     pub(super) fn of_this_process() -> Self {
+        Self::of(this_pid())
+    }
+
+    /// Of a process in this process's namespace.
+    pub(super) fn of(pid: u32) -> Self {
         // Without /proc both are 0 everywhere, and a process id has to be believed.
         let namespace = stat("/proc/self/ns/pid").map_or(0, |stat| stat.st_ino);
-        let pid = this_pid();
         Self { pid, started: start_of(pid).unwrap_or(0), namespace }
     }
 
     /// Takes `block` for this process. Whether it was free.
     pub(super) fn claim(&self, block: &MappedRank) -> bool {
+        let claimed =
+            block.pid().compare_exchange(0, self.pid, Ordering::Relaxed, Ordering::Relaxed);
+        if claimed.is_err() {
+            return false;
+        }
         block.started().store(self.started, Ordering::Relaxed);
         block.namespace().store(self.namespace, Ordering::Relaxed);
-        let claimed =
-            block.pid().compare_exchange(0, self.pid, Ordering::Release, Ordering::Relaxed);
-        claimed.is_ok()
+        // Peers look at all this only when they see that.
+        block.attached().store(1, Ordering::Release);
+        true
     }
 }
 
@@ -68,10 +77,10 @@ impl Watch {
         if !matches!(self, Self::NotYet) {
             return None;
         }
-        let raw = block.pid().load(Ordering::Acquire);
-        if raw == 0 {
+        if block.attached().load(Ordering::Acquire) == 0 {
             return None;
         }
+        let raw = block.pid().load(Ordering::Relaxed);
         let pid = i32::try_from(raw).ok().filter(|&raw| raw > 0).and_then(Pid::from_raw);
         let (Some(pid), true) = (pid, block.namespace().load(Ordering::Relaxed) == me.namespace)
         else {
@@ -134,11 +143,8 @@ mod tests {
         assert!(matches!(watch, Watch::NotYet));
 
         let mut child = std::process::Command::new("sleep").arg("100").spawn().expect("sleep");
-        let started = start_of(child.id()).expect("it runs");
-        let other = Identity { pid: child.id(), started, namespace: me.namespace };
-        assert!(other.claim(&block) && !me.claim(&block));
-        // The claim that failed has overwritten these.
-        block.started().store(started, Ordering::Relaxed);
+        let other = Identity::of(child.id());
+        assert!(other.started > 0 && other.claim(&block) && !me.claim(&block));
         assert_eq!(watch.begin(&block, &me), None);
         assert!(watch.fd().is_some() && watch.look(&block).is_none());
 
