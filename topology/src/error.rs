@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The file could not be read or written.
-    #[error("{}: {reason}; check that the path exists and that this user may access it", file.display())]
+    #[error(
+        "{}: {reason}; check that the path exists and that this user may access it", file.display()
+    )]
     File {
         /// Which file.
         file: PathBuf,

@@ -21,7 +21,7 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
         step("install", tools::install_debian)?;
     }
     step("tidy", || tidy::run(root))?;
-    step("fmt", || tools::run(cargo(root).args(["fmt", "--all", "--check"])))?;
+    step("fmt", || format_check(root))?;
     step("clippy", || {
         tools::run(
             cargo(root)
@@ -53,6 +53,17 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
     })?;
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
     Ok(())
+}
+
+/// Every file by its path: cargo fmt does not find those that a macro declares.
+fn format_check(root: &Path) -> Result<(), String> {
+    let files = tidy::rust_files(root)?;
+    tools::run(
+        Command::new("rustfmt")
+            .current_dir(root)
+            .args(["--check", "--quiet", "--edition", "2024"])
+            .args(files),
+    )
 }
 
 fn step(name: &str, body: impl FnOnce() -> Result<(), String>) -> Result<(), String> {

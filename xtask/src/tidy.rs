@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 const RUST_LINES_MAX: usize = 700;
-const LINE_WIDTH_MAX: usize = 100;
+/// rustfmt keeps code within 100 columns; text and macros it cannot break may need a little more.
+const LINE_WIDTH_MAX: usize = 106;
 const FILE_BYTES_MAX: usize = 2 << 20;
 
 /// Where `unsafe` may stand: raw memory, SIMD kernels, shared memory.
@@ -48,6 +49,12 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} violations\n  {}", violations.len(), violations.join("\n  ")))
+}
+
+/// The paths of every Rust file.
+pub(crate) fn rust_files(root: &Path) -> Result<Vec<String>, String> {
+    let paths = tracked(root)?.into_iter().map(|file| file.path);
+    Ok(paths.filter(|path| path.ends_with(".rs")).collect())
 }
 
 /// Every file git tracks or would track.
@@ -104,7 +111,7 @@ fn rust(path: &str, text: &str, violations: &mut Vec<String>) {
     let unsafe_words = ["unsafe {", "unsafe fn", "unsafe impl"].map(String::from);
     let unfinished = [["FIX", "ME"], ["XX", "X "], ["to", "do!("]].map(|halves| halves.concat());
     let blocking = blocking_calls();
-    let mut in_tests = false;
+    let mut in_tests = ["/tests/", "/tests.rs", "/conformance/"].iter().any(|p| path.contains(p));
     for (number, line) in text.lines().enumerate() {
         in_tests |= line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
         let place = format!("{path}:{}", number + 1);
@@ -137,13 +144,17 @@ fn dead_files(files: &[File], violations: &mut Vec<String>) {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let (parent_folder, module) = match name {
             "lib.rs" | "main.rs" => continue,
+            _ if folder.ends_with("/bin") => continue,
             "mod.rs" => folder.rsplit_once('/').unwrap_or(("", folder)),
             _ => (folder, name.trim_end_matches(".rs")),
         };
         let parents = ["mod.rs", "lib.rs", "main.rs"].map(|f| format!("{parent_folder}/{f}"));
         let beside = format!("{parent_folder}.rs");
         let declared = parents.iter().chain([&beside]).any(|parent| {
-            texts.get(parent.as_str()).is_some_and(|text| text.contains(&format!("mod {module}")))
+            texts.get(parent.as_str()).is_some_and(|text| {
+                // `name: ...` is how the list of algorithms declares its files.
+                text.contains(&format!("mod {module}")) || text.contains(&format!("    {module}:"))
+            })
         });
         if !declared {
             violations.push(format!("{path}: no module declares it"));

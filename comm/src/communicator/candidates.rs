@@ -14,7 +14,7 @@ use crate::schedule::{ALGORITHMS, Algorithm};
 #[derive(Clone)]
 pub(super) enum AlgorithmRef {
     Flat(&'static dyn Algorithm),
-    Composed(Arc<Hierarchical>),
+    Composed(Mode, Arc<Hierarchical>),
 }
 
 impl Deref for AlgorithmRef {
@@ -23,7 +23,7 @@ impl Deref for AlgorithmRef {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Flat(algorithm) => *algorithm,
-            Self::Composed(algorithm) => &**algorithm,
+            Self::Composed(_, algorithm) => &**algorithm,
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) fn candidates(topology: &Topology) -> Result<Vec<AlgorithmRef>> {
             for across in ACROSS {
                 let levels = vec![Level::new(named(inside)), Level::new(named(across))];
                 let composed = Hierarchical::new(mode, &hierarchy, levels)?;
-                all.push(AlgorithmRef::Composed(Arc::new(composed)));
+                all.push(AlgorithmRef::Composed(mode, Arc::new(composed)));
             }
         }
     }

@@ -13,6 +13,7 @@ use super::plan::{agreed_bytes, shape};
 use crate::collective::{Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
+use crate::schedule::hierarchy::Mode;
 use crate::schedule::{Schedule, Shape, Space};
 
 /// A decision, and what led to it.
@@ -189,7 +190,7 @@ impl Planner {
         let composed = cost.levels.len() > 1;
         let levels = cost.levels.iter().enumerate().map(|(level, cost)| topology::Level {
             link: self.link(composed && level == 0),
-            active_per_host: self.topology.hosts().size_max(),
+            active_per_host: self.active_per_host(level, algorithm),
             cpus_per_host: self.cpus_per_host,
             rounds: cost.rounds,
             sent_blocks: cost.sent_blocks,
@@ -203,6 +204,20 @@ impl Planner {
             blocks: cost.blocks,
             segments,
             levels: levels.collect(),
+        }
+    }
+
+    /// How many ranks of a host are busy at a level of an algorithm: all, but only the leader,
+    /// or those that have a rail, across the hosts of a composed one.
+    fn active_per_host(&self, level: usize, algorithm: &AlgorithmRef) -> u32 {
+        let hosts = self.topology.hosts();
+        match algorithm {
+            AlgorithmRef::Composed(Mode::Leader, _) if level > 0 => 1,
+            AlgorithmRef::Composed(Mode::SplitRail, _) if level > 0 => {
+                let sizes = (0..hosts.len()).map(|host| hosts.ranks(host).len());
+                sizes.min().map_or(1, |size| u32::try_from(size).unwrap_or(u32::MAX))
+            }
+            _ => hosts.size_max(),
         }
     }
 

@@ -26,7 +26,9 @@ pub use work::Work;
 pub use crate::rendezvous::{Rendezvous, UniqueId};
 
 use crate::collective::{Counts, Request};
-use crate::engine::{Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience};
+use crate::engine::{
+    Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
+};
 use crate::error::{Error, Peer, Rank, Result};
 use crate::memory::Loan;
 use crate::rendezvous::{Listener, MemberInfo, Participant, join};
@@ -98,7 +100,7 @@ impl Communicator {
             payload: place::describe(),
             agree: &|_| constants.to_bytes(),
         };
-        let joined = join(at, &participant, &mut setup::wait_readable)?;
+        let joined = join(at, &participant, &mut wait_until_readable)?;
         let job = Arc::new(Job { listener: joined.listener });
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
         Self::assemble(&job, ROOT_ID, rank, joined.members.into(), options, constants, deadline)

@@ -188,6 +188,8 @@ fn sizes(request: &Request) -> Sizes {
             | Collective::AllToAll
     );
     Sizes::packed(match &request.counts {
+        // A barrier's waits hang on memory: on one byte that goes round.
+        Counts::Uniform(_) if request.collective == Collective::Barrier => Lengths::Vector(1),
         Counts::Uniform(count) if per_rank => Lengths::Each(*count),
         Counts::Uniform(count) => Lengths::Vector(*count),
         Counts::PerRank(counts) => Lengths::PerRank(counts.clone()),

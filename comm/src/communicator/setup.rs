@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::Job;
 use super::options::{Options, TransportChoice};
-use crate::engine::{self, MonotonicClock, Outcome, Patience};
+use crate::engine::{self, Outcome};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::{Address, Dial, Hello, Inbox, MemberInfo, Purpose};
 use crate::transport::Transport;
@@ -183,7 +183,7 @@ impl Plan<'_> {
     }
 
     fn wait(&self, fds: &mut [PollFd<'_>], what: &str) -> Result<()> {
-        match wait_until(fds, self.deadline) {
+        match engine::wait_fds_until(fds, self.deadline) {
             Outcome::Done => Ok(()),
             _ => Err(self.error(format!(
                 "waited for {what} until the deadline; check that every rank has come this far"
@@ -217,24 +217,6 @@ impl Wires {
         }
         self.transports.push(transport);
     }
-}
-
-/// Sleeps in the one wait loop until a descriptor is ready or the deadline has come.
-fn wait_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Outcome {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let clock = MonotonicClock::new();
-    let patience = Patience { deadline: Some(left), ..Patience::endless(&clock) };
-    engine::wait_fds(fds, &patience)
-}
-
-/// How the rendezvous waits.
-pub(super) fn wait_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<()> {
-    let flags = PollFlags::IN;
-    let mut fds: Vec<PollFd<'_>> =
-        fds.iter().map(|&fd| PollFd::from_borrowed_fd(fd, flags)).collect();
-    // The deadline's passing is the rendezvous' own business.
-    wait_until(&mut fds, deadline);
-    Ok(())
 }
 
 /// The moment at which `timeout` from now has passed.

@@ -28,5 +28,6 @@ pub use cell::{EngineCell, Work};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
 pub use wait::{
-    Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds, wait_readable,
+    Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds,
+    wait_fds_until, wait_until_readable,
 };

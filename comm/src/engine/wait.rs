@@ -317,7 +317,21 @@ pub fn wait_fds(fds: &mut [PollFd<'_>], patience: &Patience<'_>) -> Outcome {
     wait(&mut Ready { fds }, &patience)
 }
 
-/// Waits until `fd` is readable.
-pub fn wait_readable(fd: BorrowedFd<'_>, patience: &Patience<'_>) -> Outcome {
-    wait_fds(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], patience)
+/// Waits until `fds` are ready for what they ask, or until `deadline`.
+pub fn wait_fds_until(fds: &mut [PollFd<'_>], deadline: Instant) -> Outcome {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let clock = MonotonicClock::new();
+    wait_fds(fds, &Patience { deadline: Some(left), ..Patience::endless(&clock) })
+}
+
+/// Waits until one of `fds` is readable or the time has come: how a rendezvous waits, which
+/// looks at its deadline itself.
+///
+/// # Errors
+/// None; the rendezvous takes a function that may have some.
+pub fn wait_until_readable(fds: &[BorrowedFd<'_>], until: Instant) -> crate::error::Result<()> {
+    let readable = |&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut fds: Vec<PollFd<'_>> = fds.iter().map(readable).collect();
+    wait_fds_until(&mut fds, until);
+    Ok(())
 }

@@ -35,7 +35,7 @@ pub use listener::Listener;
 pub use member::{AGREED_BYTES_MAX, MemberInfo, PAYLOAD_BYTES_MAX};
 pub use proof::JobKey;
 pub use unique_id::{UniqueId, WIRE_VERSION};
-pub use wait::{Wait, block_on_fds};
+pub use wait::Wait;
 
 use crate::error::{Error, Rank, Result};
 use proof::Secret;

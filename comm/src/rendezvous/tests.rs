@@ -1,5 +1,6 @@
 //! Whole rendezvous, one thread per rank, on loopback.
 
+use crate::engine::wait_until_readable;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -27,7 +28,7 @@ fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a>
 }
 
 fn arrive(at: &Rendezvous, rank: Rank, ranks: Rank, within: Duration) -> Result<Membership> {
-    join(at, &participant(rank, ranks, within), &mut block_on_fds)
+    join(at, &participant(rank, ranks, within), &mut wait_until_readable)
 }
 
 /// Every `(rank, ranks)` at once; results in that order.
@@ -98,7 +99,7 @@ fn payloads_reach_the_root_and_its_word_reaches_everybody() {
                         agree: &agree,
                         ..participant(u32::from(rank), 3, LONG)
                     };
-                    join(at, &me, &mut block_on_fds).unwrap().agreed
+                    join(at, &me, &mut wait_until_readable).unwrap().agreed
                 })
             })
             .collect();
@@ -190,7 +191,7 @@ fn an_abort_ends_the_rendezvous() {
                 hint: String::new(),
             });
         }
-        block_on_fds(fds, Instant::now())
+        wait_until_readable(fds, Instant::now())
     };
     let result = join(&by_id(), &participant(0, 2, LONG), &mut wait);
     assert!(reason(result).contains("aborted"));
@@ -240,7 +241,7 @@ fn join_with_late_root(path: &Path) {
         let early = scope.spawn(move || {
             let mut wait = |fds: &[std::os::fd::BorrowedFd<'_>], until| {
                 looked.send(()).ok();
-                block_on_fds(fds, until)
+                wait_until_readable(fds, until)
             };
             join(at, &participant(1, 2, LONG), &mut wait)
         });

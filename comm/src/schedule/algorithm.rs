@@ -1,6 +1,5 @@
 //! What a builder offers, and the list of all of them.
 
-use super::algorithms as a;
 use super::ir::{Cost, Schedule, Shape};
 use crate::error::Rank;
 
@@ -39,44 +38,3 @@ pub trait Algorithm: Send + Sync {
         0
     }
 }
-
-/// Every flat algorithm. To add one, write its file and add its line here.
-pub static ALGORITHMS: &[&dyn Algorithm] = &[
-    &a::barrier::DisseminationBarrier,
-    &a::barrier::TreeBarrier,
-    &a::binomial::BinomialAllReduce,
-    &a::binomial::BinomialReduce,
-    &a::binomial_move::BinomialBroadcast,
-    &a::binomial_move::BinomialGather,
-    &a::binomial_move::BinomialScatter,
-    &a::bruck::BruckAllGather,
-    &a::bruck_all_to_all::BruckAllToAll,
-    &a::chain::ChainReduce,
-    &a::chain::ChainScan,
-    &a::chain_broadcast::ChainBroadcast,
-    &a::circulant::CirculantAllReduce,
-    &a::circulant::CirculantReduceScatter,
-    &a::direct_move::DirectMove,
-    &a::double_binary_tree::DoubleTreeAllReduce,
-    &a::double_binary_tree::DoubleTreeReduce,
-    &a::double_binary_tree::DoubleTreeBroadcast,
-    &a::hillis_steele::HillisSteele,
-    &a::one_shot::OneShot,
-    &a::pairwise::Pairwise,
-    &a::rabenseifner::RabenseifnerAllReduce,
-    &a::rabenseifner::RabenseifnerReduce,
-    &a::recursive_doubling::RecursiveDoubling::DOUBLING,
-    &a::recursive_doubling::RecursiveDoubling::TRIPLING,
-    &a::recursive_doubling::RecursiveDoubling::QUADRUPLING,
-    &a::recursive_doubling_all_gather::RecursiveDoublingAllGather,
-    &a::recursive_doubling_scan::RecursiveDoublingScan,
-    &a::recursive_halving::RecursiveHalving,
-    &a::ring::RingAllReduce,
-    &a::ring::RingReduceScatter,
-    &a::ring_all_gather::RingAllGather,
-    &a::scatter_all_gather::ScatterAllGather,
-    &a::sparbit::Sparbit,
-    &a::two_shot::Direct,
-    &a::two_shot::TwoShot,
-    &a::two_shot::TwoShotReduce,
-];

@@ -14,7 +14,8 @@ mod pipeline;
 #[cfg(test)]
 mod proofs;
 
-pub use algorithm::{ALGORITHMS, Algorithm};
+pub use algorithm::Algorithm;
+pub use algorithms::ALGORITHMS;
 pub use ir::{
     Block, Buf, Collective, Cost, LevelCost, Round, Schedule, Shape, Slice, Slot, Space, Step,
 };

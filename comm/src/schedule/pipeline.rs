@@ -91,7 +91,7 @@ fn in_segment(round: &Round, segment: u32) -> Round {
 
 #[cfg(test)]
 mod tests {
-    use super::super::algorithm::ALGORITHMS;
+    use super::super::algorithms::ALGORITHMS;
     use super::super::checker::{Options, check};
     use super::super::ir::{Collective, Shape};
     use super::*;

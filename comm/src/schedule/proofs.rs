@@ -2,7 +2,8 @@
 //! ones with chosen roots where that does not take minutes; in place and not; reproducible and
 //! not. A new algorithm needs no line here.
 
-use super::algorithm::{ALGORITHMS, Algorithm};
+use super::algorithm::Algorithm;
+use super::algorithms::ALGORITHMS;
 use super::checker::prove;
 use super::ir::{Collective, Shape};
 use crate::error::Rank;

@@ -75,8 +75,8 @@ impl Program {
     /// Compiles one rank's schedule for one call.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] when the sizes do not fit the schedule, or input and output
-    /// cannot lie as `placement` says.
+    /// [`crate::Error::InvalidArgument`] when the sizes do not fit the schedule, or input and
+    /// output cannot lie as `placement` says.
     pub fn compile(call: &Compile<'_>) -> Result<Self> {
         lower::compile(call)
     }

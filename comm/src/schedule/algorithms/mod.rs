@@ -1,28 +1,44 @@
-//! One file per algorithm. To add one: its file and its `mod` line here, and its line in
-//! [`ALGORITHMS`](super::ALGORITHMS) (ADR 0002).
+//! One file per algorithm. To add one: its file, and its line in the list below (ADR 0002).
 
 mod fold;
 
-pub(super) mod barrier;
-pub(super) mod binomial;
-pub(super) mod binomial_move;
-pub(super) mod bruck;
-pub(super) mod bruck_all_to_all;
-pub(super) mod chain;
-pub(super) mod chain_broadcast;
-pub(super) mod circulant;
-pub(super) mod direct_move;
-pub(super) mod double_binary_tree;
-pub(super) mod hillis_steele;
-pub(super) mod one_shot;
-pub(super) mod pairwise;
-pub(super) mod rabenseifner;
-pub(super) mod recursive_doubling;
-pub(super) mod recursive_doubling_all_gather;
-pub(super) mod recursive_doubling_scan;
-pub(super) mod recursive_halving;
-pub(super) mod ring;
-pub(super) mod ring_all_gather;
-pub(super) mod scatter_all_gather;
-pub(super) mod sparbit;
-pub(super) mod two_shot;
+use super::algorithm::Algorithm;
+
+/// Declares the files, and lists what they register.
+macro_rules! algorithms {
+    ($($file:ident: $($($name:ident)::+),+;)*) => {
+        $(mod $file;)*
+
+        /// Every flat algorithm.
+        pub static ALGORITHMS: &[&dyn Algorithm] = &[$($(&$file::$($name)::+),+),*];
+    };
+}
+
+algorithms! {
+    barrier: DisseminationBarrier, TreeBarrier;
+    binomial: BinomialAllReduce, BinomialReduce;
+    binomial_move: BinomialBroadcast, BinomialGather, BinomialScatter;
+    bruck: BruckAllGather;
+    bruck_all_to_all: BruckAllToAll;
+    chain: ChainReduce, ChainScan;
+    chain_broadcast: ChainBroadcast;
+    circulant: CirculantAllReduce, CirculantReduceScatter;
+    direct_move: DirectMove;
+    double_binary_tree: DoubleTreeAllReduce, DoubleTreeReduce, DoubleTreeBroadcast;
+    hillis_steele: HillisSteele;
+    one_shot: OneShot;
+    pairwise: Pairwise;
+    rabenseifner: RabenseifnerAllReduce, RabenseifnerReduce;
+    recursive_doubling:
+        RecursiveDoubling::DOUBLING,
+        RecursiveDoubling::TRIPLING,
+        RecursiveDoubling::QUADRUPLING;
+    recursive_doubling_all_gather: RecursiveDoublingAllGather;
+    recursive_doubling_scan: RecursiveDoublingScan;
+    recursive_halving: RecursiveHalving;
+    ring: RingAllReduce, RingReduceScatter;
+    ring_all_gather: RingAllGather;
+    scatter_all_gather: ScatterAllGather;
+    sparbit: Sparbit;
+    two_shot: Direct, TwoShot, TwoShotReduce;
+}

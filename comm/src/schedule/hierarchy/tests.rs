@@ -1,6 +1,6 @@
 //! Proofs of hierarchical schedules over random hierarchies.
 
-use super::super::algorithm::ALGORITHMS;
+use super::super::algorithms::ALGORITHMS;
 use super::super::checker::{Options, check, prove};
 use super::super::pipeline::pipelined;
 use super::*;

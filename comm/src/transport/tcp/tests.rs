@@ -5,10 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use super::*;
+use crate::engine::wait_until_readable;
 use crate::memory::testing::{bytes, span};
-use crate::rendezvous::{
-    Address, Dial, Membership, Participant, Rendezvous, UniqueId, block_on_fds, join,
-};
+use crate::rendezvous::{Address, Dial, Membership, Participant, Rendezvous, UniqueId, join};
 use crate::transport::conformance::{Fabric, conformance_tests};
 
 /// The memberships of a job of `ranks` on `interface`, all in this process.
@@ -23,7 +22,7 @@ fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
             payload: Vec::new(),
             agree: &|_| Vec::new(),
         };
-        join(&at, &me, &mut block_on_fds).unwrap()
+        join(&at, &me, &mut wait_until_readable).unwrap()
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..ranks).map(|rank| scope.spawn(move || arrive(rank))).collect();
