@@ -101,6 +101,7 @@ pub struct TcpTransport {
     /// Peers that somebody waits for without any connection to them.
     awaited: Vec<u32>,
     faults: VecDeque<Fault>,
+    told_of_system: bool,
     bulk_buffer_bytes: usize,
     small_buffer_bytes: usize,
 }
@@ -139,6 +140,7 @@ impl TcpTransport {
             chores_at: Instant::now(),
             awaited: Vec::new(),
             faults: VecDeque::new(),
+            told_of_system: false,
             bulk_buffer_bytes: fitted(BULK_BUFFER_BYTES, 16),
             small_buffer_bytes: fitted(SMALL_BUFFER_BYTES, 1),
         })
@@ -175,8 +177,12 @@ impl TcpTransport {
         }
     }
 
-    /// Trouble of this process itself.
+    /// Trouble of this process itself, such as a lack of descriptors; told once.
     fn system_fault(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.told_of_system, true) {
+            return;
+        }
+        tracing::warn!(%error, communicator = self.communicator, "tcp cannot go on as it should");
         let kind = FaultKind::System(error.to_string());
         self.faults.push_back(Fault { peer: self.rank, kind });
     }
