@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     /// Show the library's log on stderr: -v info, -vv debug, -vvv trace
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 1000)]
     pub(crate) verbose: u8,
 }
 
@@ -34,7 +34,7 @@ Examples:
   collbench explain all_reduce --ranks 8 --size 16M
   collbench launch --ranks 4 -- ./my-program --its-option
 
-Exit status: 0 when every result was right, 1 when a rank failed or a result was wrong, 2 when the
+Exit status: 0 when every result was right, 1 when a rank failed or a result was wrong, 2 when the \
 command line or an input file is wrong, 130 when interrupted.";
 
 /// The subcommands.
@@ -107,7 +107,7 @@ pub(crate) struct RunArgs {
     #[arg(value_enum, hide_possible_values = true, value_name = "COLLECTIVE", help = COLLECTIVES)]
     pub(crate) collective: Operation,
     /// Ranks to start on this machine [default: 2; under a launcher: all it started]
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_name = "N")]
     pub(crate) ranks: Option<u32>,
     /// Which wires to use
     #[arg(short, long, value_enum, default_value_t)]
@@ -119,7 +119,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_parser = parse_size, default_value = "64M", value_name = "SIZE")]
     pub(crate) end: u64,
     /// Each size is the one before times this
-    #[arg(short, long, default_value_t = 4)]
+    #[arg(short, long, default_value_t = 4, value_name = "N")]
     pub(crate) factor: u64,
     /// Element type: i8 u8 i32 u32 i64 u64 f16 bf16 f32 f64 f8e4m3 f8e5m2
     #[arg(short, long, default_value = "f32", value_name = "TYPE")]
@@ -167,16 +167,16 @@ const COLLECTIVES: &str = "What to measure: all_reduce reduce_scatter all_gather
                            gather scatter all_to_all scan exscan barrier sendrecv";
 
 const RUN_AFTER: &str = "\
-Sizes are counted as nccl-tests counts them: the vector of all_reduce, broadcast, reduce, scan and
-sendrecv; the larger of a rank's two buffers where ranks hold parts. Times are those of the slowest rank
-of each iteration. algbw is size over median time in 1e9 bytes/s; busbw multiplies it by 2(p-1)/p for
-all_reduce, (p-1)/p where ranks hold parts, and 1 otherwise. Operations that do not synchronise all
+Sizes are counted as nccl-tests counts them: the vector of all_reduce, broadcast, reduce, scan and \
+sendrecv; the larger of a rank's two buffers where ranks hold parts. Times are those of the slowest rank \
+of each iteration. algbw is size over median time in 1e9 bytes/s; busbw multiplies it by 2(p-1)/p for \
+all_reduce, (p-1)/p where ranks hold parts, and 1 otherwise. Operations that do not synchronise all \
 ranks are timed with a barrier before each iteration.
 
-Every size is checked element by element, before and after the timed iterations; #wrong counts over all
+Every size is checked element by element, before and after the timed iterations; #wrong counts over all \
 ranks.
 
-Under a launcher that sets SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (collbench launch
+Under a launcher that sets SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (collbench launch \
 does), run joins that job instead of starting ranks of its own.";
 
 /// Arguments of `explain`.
@@ -186,11 +186,11 @@ pub(crate) struct ExplainArgs {
     #[arg(value_enum, hide_possible_values = true, value_name = "COLLECTIVE", help = COLLECTIVES)]
     pub(crate) collective: Operation,
     /// Ranks of the communicator
-    #[arg(short = 'n', long, default_value_t = 2)]
+    #[arg(short = 'n', long, default_value_t = 2, value_name = "N")]
     pub(crate) ranks: u32,
     /// Hosts the ranks are spread over, evenly; several are network namespaces and need root, as
     /// in `lab`
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) hosts: u32,
     /// Speed of each host's link, with several hosts
     #[arg(long, default_value = "1gbit")]
@@ -223,7 +223,7 @@ pub(crate) struct ExplainArgs {
 #[command(after_help = LAUNCH_AFTER)]
 pub(crate) struct LaunchArgs {
     /// How many times to start the program
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_name = "N")]
     pub(crate) ranks: u32,
     /// The program and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "PROGRAM [ARGS]")]
@@ -231,8 +231,8 @@ pub(crate) struct LaunchArgs {
 }
 
 const LAUNCH_AFTER: &str = "\
-Each process finds its place in SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (a path all
-share), and, as torchrun names them, RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Output lines are
+Each process finds its place in SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (a path all \
+share), and, as torchrun names them, RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Output lines are \
 prefixed with the rank. When one process fails the others are ended, and its status is returned.";
 
 /// Arguments of `lab`.
@@ -240,10 +240,10 @@ prefixed with the rank. When one process fails the others are ended, and its sta
 #[command(after_help = LAB_AFTER)]
 pub(crate) struct LabArgs {
     /// Hosts to make
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_name = "N")]
     pub(crate) hosts: u32,
     /// Ranks on each host
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) ranks_per_host: u32,
     /// Speed of each host's link, in and out, as tc writes it: 100mbit 1gbit 10gbit
     #[arg(long, default_value = "1gbit")]
@@ -263,8 +263,8 @@ pub(crate) struct LabArgs {
 }
 
 const LAB_AFTER: &str = "\
-Needs root and iproute2 (ip, tc). Every host is a network namespace with one link to a bridge that has a
-namespace of its own; nothing outside these is touched. They are removed at the end, also after Ctrl-C
+Needs root and iproute2 (ip, tc). Every host is a network namespace with one link to a bridge that has a \
+namespace of its own; nothing outside these is touched. They are removed at the end, also after Ctrl-C \
 or a crash; `collbench lab --clean` removes what a power-off may have left.";
 
 /// Added latency of a lab's links.

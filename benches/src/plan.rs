@@ -88,6 +88,9 @@ impl Plan {
                 operation.name()
             )));
         }
+        if operation == Operation::SendRecv && ranks < 2 {
+            return Err(Failure::usage("sendrecv needs a neighbour; give --ranks 2 or more"));
+        }
         let input = match &args.input {
             Some(path) => {
                 check_input(operation, dtype, op)?;
@@ -303,6 +306,7 @@ mod tests {
             ("all_reduce -f 1", "at least 2"),
             ("broadcast --ranks 4 --root 4", "0 to 3"),
             ("sendrecv --in-place", "no in-place form"),
+            ("sendrecv --ranks 1", "a neighbour"),
             ("all_reduce --iters 0", "at least 1"),
             ("all_reduce --timeout -1", "seconds"),
             ("all_reduce --timeout NaN", "seconds"),

@@ -68,6 +68,21 @@ fn hosts_are_apart_and_reach_each_other_at_the_links_speed() {
 }
 
 #[test]
+fn ranks_on_several_hosts_reduce_right() {
+    if !can_run() {
+        return;
+    }
+    let mut command =
+        collbench("lab --hosts 3 --ranks-per-host 2 --rate 500mbit -- run all_reduce");
+    command.args("-b 8 -e 1M -f 16 --iters 2 --warmup 0 --timeout 20".split(' '));
+    let output = command.output().expect("starts");
+    let (out, err) = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}\n{out}");
+    assert!(out.contains("all_reduce on 6 ranks, 3 hosts"), "{out}");
+    assert!(out.contains("# limit at"), "{out}");
+}
+
+#[test]
 fn nothing_is_left_of_a_lab_that_is_interrupted_or_killed() {
     if !can_run() {
         return;
