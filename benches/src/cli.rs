@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
+    /// Print what this machine is made of and the planner's constants, as a tuning file
+    Topo,
     /// Start any program once per rank and end all when one fails
     Launch(LaunchArgs),
     /// Run in network namespaces with shaped links: a small cluster on one machine
@@ -143,6 +145,9 @@ pub(crate) struct RunArgs {
     /// Use this algorithm wherever it serves the collective, instead of the planner's choice
     #[arg(long, value_name = "NAME")]
     pub(crate) algorithm: Option<String>,
+    /// Constants for the planner: a TOML file as `collbench topo` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
     /// Results that depend only on the inputs by rank, to the last bit
     #[arg(long)]
     pub(crate) reproducible: bool,
@@ -216,6 +221,9 @@ pub(crate) struct ExplainArgs {
     /// Use this algorithm wherever it serves the collective, instead of the planner's choice
     #[arg(long, value_name = "NAME")]
     pub(crate) algorithm: Option<String>,
+    /// Constants for the planner: a TOML file as `collbench topo` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tuning: Option<PathBuf>,
 }
 
 /// Arguments of `launch`.

@@ -61,6 +61,7 @@ fn as_run(args: &ExplainArgs) -> RunArgs {
         warmup: None,
         input: None,
         algorithm: args.algorithm.clone(),
+        tuning: args.tuning.clone(),
         reproducible: args.reproducible,
         in_place: false,
         out_of_place: true,

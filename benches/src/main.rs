@@ -29,6 +29,7 @@ mod scratch;
 mod session;
 mod size;
 mod stats;
+mod topo;
 mod usage;
 
 use std::io::Write as _;
@@ -62,6 +63,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         }
         Some(Command::Lab(args)) => lab::lab(args, cli.verbose),
         Some(Command::Explain(args)) => explain::explain(args, cli.verbose),
+        Some(Command::Topo) => topo::topo(),
         Some(Command::Rank) => rank::started(),
         Some(Command::Exec { program }) => launch::execute(program),
         Some(Command::Janitor) => lab::janitor(),

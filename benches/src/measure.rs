@@ -298,6 +298,7 @@ mod tests {
             input: Input::Generated(vec![8, 4096]),
             transport: TransportArg::Auto,
             algorithm: None,
+            tuning: None,
             reproducible: false,
             in_place,
             iters: Some(10),

@@ -1,6 +1,6 @@
 //! A checked measurement: what every rank does, agreed before any of them starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) transport: TransportArg,
     /// Use this algorithm, whatever the planner thinks.
     pub(crate) algorithm: Option<String>,
+    /// Constants for the planner.
+    pub(crate) tuning: Option<PathBuf>,
     /// Results must not depend on the algorithm.
     pub(crate) reproducible: bool,
     /// One buffer for input and output.
@@ -95,7 +97,7 @@ impl Plan {
             Some(path) => {
                 check_input(operation, dtype, op)?;
                 npy::read(path).map_err(Failure::Usage)?;
-                Input::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+                Input::File(absolute(path))
             }
             None => Input::Generated(sizes(args)?),
         };
@@ -108,6 +110,7 @@ impl Plan {
             input,
             transport: args.transport,
             algorithm: args.algorithm.clone(),
+            tuning: args.tuning.as_deref().map(check_tuning).transpose()?,
             reproducible: args.reproducible,
             in_place: args.in_place,
             iters: positive("--iters", args.iters)?,
@@ -213,6 +216,18 @@ fn sizes(args: &RunArgs) -> Outcome<Vec<u64>> {
     Ok(sizes)
 }
 
+/// Refuses a file that is not a tuning file; the answer does not depend on the directory.
+fn check_tuning(path: &Path) -> Outcome<PathBuf> {
+    syncline_topology::Constants::default()
+        .read(path)
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    Ok(absolute(path))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 fn positive(name: &str, value: Option<u32>) -> Outcome<Option<u32>> {
     match value {
         Some(0) => Err(Failure::usage(format!("{name} 0 measures nothing; give at least 1"))),
@@ -313,6 +328,7 @@ mod tests {
             ("all_gather --input x.npy", "all_reduce and reduce"),
             ("all_reduce --dtype f64 --input x.npy", "float32"),
             ("all_reduce --input /nonexistent.npy", "cannot read"),
+            ("all_reduce --tuning /nonexistent.toml", "/nonexistent.toml"),
         ];
         for (line, expected) in cases {
             let failure = plan(line).expect_err(line);

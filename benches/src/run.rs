@@ -80,6 +80,7 @@ pub(crate) fn first_look(verbose: u8) -> Outcome {
         input: Input::Generated(sweep(8, 64 << 20, 2)),
         transport: TransportArg::Auto,
         algorithm: None,
+        tuning: None,
         reproducible: false,
         in_place: false,
         iters: None,

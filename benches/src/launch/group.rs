@@ -330,10 +330,14 @@ mod tests {
         let group = Group::spawn([shell("sleep 1000 & echo $!")]).expect("sh");
         let seen = all(group);
         let pid = seen[0].strip_prefix("0 out ").expect("pid");
-        let gone = !std::path::Path::new(&format!("/proc/{pid}")).exists()
-            || std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .map_or(true, |stat| stat.contains(") Z "));
-        assert!(gone, "{seen:?}");
+        let stat = format!("/proc/{pid}/stat");
+        let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        // Its pipes are closed before the last of it is gone.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while runs() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!runs(), "{seen:?}");
         assert_eq!(seen.len(), 2);
     }
 

@@ -150,6 +150,7 @@ mod tests {
             input: Input::Generated(Vec::new()),
             transport: TransportArg::Auto,
             algorithm: None,
+            tuning: None,
             reproducible: false,
             in_place: false,
             iters: None,

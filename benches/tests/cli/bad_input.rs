@@ -28,6 +28,7 @@ fn wrong_arguments() {
         ("run all_reduce --json /nonexistent/x.json", "directory that exists"),
         ("run all_reduce --plot /nonexistent/x.svg", "directory that exists"),
         ("run all_reduce --input /nonexistent.npy", "cannot read"),
+        ("run all_reduce --tuning /nonexistent.toml", "/nonexistent.toml"),
         ("launch --ranks 0 -- true", "--ranks from 1"),
         ("launch --ranks 2", "PROGRAM"),
         ("lab --hosts 0 -- run barrier", "--hosts"),
