@@ -1,27 +1,112 @@
-//! A rank's communicator.
+//! A rank's communicator: the only place that calls the library.
+
+use std::path::PathBuf;
+
+use syncline::collective::Request;
+use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
+use syncline::schedule::Collective;
+
+use crate::cli::TransportArg;
 use crate::launch::Joined;
+use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::runner::{Call, Choice, Runner};
-pub(crate) struct Session;
+
+/// One rank of a job that has come together.
+pub(crate) struct Session {
+    comm: Communicator,
+    transport: TransportArg,
+}
+
 impl Session {
-    pub(crate) fn join(_: &Plan, _: &Joined) -> Result<Self, String> {
-        Err("the communicator is not there yet".into())
+    /// Joins the job; returns when all ranks have come.
+    pub(crate) fn join(plan: &Plan, joined: &Joined) -> Result<Self, String> {
+        let transport = match plan.transport {
+            TransportArg::Auto => TransportChoice::Auto,
+            TransportArg::Shm => TransportChoice::Shm,
+            TransportArg::Tcp => TransportChoice::Tcp,
+        };
+        let options = Options {
+            transport,
+            timeout: plan.timeout(),
+            reproducible: plan.reproducible,
+            algorithm: plan.algorithm.clone(),
+            tuning_file: plan.tuning.clone(),
+            ..Options::default()
+        };
+        let at = rendezvous(&joined.rendezvous);
+        let comm = Communicator::init(&at, joined.rank, joined.ranks, options);
+        comm.map(|comm| Self { comm, transport: plan.transport }).map_err(|e| e.to_string())
+    }
+
+    /// Sends to the next rank and receives from the one before, both at once.
+    fn send_recv(&self, input: Option<&[u8]>, output: &mut [u8]) -> syncline::Result<()> {
+        let (rank, ranks) = (self.comm.rank(), self.comm.ranks());
+        self.comm.group(|group| {
+            group.send(input.unwrap_or(&[]), (rank + 1) % ranks)?;
+            group.recv(output, (rank + ranks - 1) % ranks)
+        })
     }
 }
+
+/// A unique id, or the path of a file.
+fn rendezvous(text: &str) -> Rendezvous {
+    text.parse().map_or_else(|_| Rendezvous::File(PathBuf::from(text)), Rendezvous::Id)
+}
+
+/// What the library is asked for; point-to-point messages are not requests.
+fn request(call: &Call) -> Option<Request> {
+    let collective = match call.operation {
+        Operation::AllReduce => Collective::AllReduce,
+        Operation::ReduceScatter => Collective::ReduceScatter,
+        Operation::AllGather => Collective::AllGather,
+        Operation::Broadcast => Collective::Broadcast,
+        Operation::Reduce => Collective::Reduce,
+        Operation::Gather => Collective::Gather,
+        Operation::Scatter => Collective::Scatter,
+        Operation::AllToAll => Collective::AllToAll,
+        Operation::Scan => Collective::Scan,
+        Operation::ExScan => Collective::ExScan,
+        Operation::Barrier => Collective::Barrier,
+        Operation::SendRecv => return None,
+    };
+    Some(Request::new(collective, call.dtype, call.count).op(call.op).root(call.root))
+}
+
 impl Runner for Session {
     fn rank(&self) -> u32 {
-        0
+        self.comm.rank()
     }
+
     fn ranks(&self) -> u32 {
-        1
+        self.comm.ranks()
     }
+
     fn hosts(&self) -> u32 {
-        1
+        self.comm.hosts()
     }
-    fn run(&self, _: &Call, _: Option<&[u8]>, _: &mut [u8]) -> Result<(), String> {
-        Err(String::new())
+
+    fn run(&self, call: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String> {
+        match request(call) {
+            Some(request) => self.comm.run(&request, input, output),
+            None => self.send_recv(input, output),
+        }
+        .map_err(|e| e.to_string())
     }
-    fn choice(&self, _: &Call) -> Result<Choice, String> {
-        Err(String::new())
+
+    fn choice(&self, call: &Call) -> Result<Choice, String> {
+        let Some(request) = request(call) else {
+            return Ok(Choice {
+                algorithm: "point_to_point".into(),
+                transport: self.transport.name().into(),
+                explanation: "one message to the next rank, one from the one before".into(),
+            });
+        };
+        let explanation = self.comm.explain(&request).map_err(|e| e.to_string())?;
+        Ok(Choice {
+            algorithm: explanation.algorithm.clone(),
+            transport: explanation.transport.clone(),
+            explanation: explanation.to_string(),
+        })
     }
 }
