@@ -123,13 +123,12 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an interface is up and has a carrier. The flags in /sys lack `IFF_RUNNING`, so its
+/// operational state (RFC 2863) is asked.
 fn is_running(interface: &str) -> bool {
-    const UP_AND_RUNNING: u32 = 0x41;
-    let flags = std::fs::read_to_string(format!("/sys/class/net/{interface}/flags"));
-    let flags =
-        flags.ok().and_then(|f| u32::from_str_radix(f.trim().trim_start_matches("0x"), 16).ok());
-    // Without /sys there is nothing to go by: keep the interface.
-    flags.is_none_or(|flags| flags & UP_AND_RUNNING == UP_AND_RUNNING)
+    let state = std::fs::read_to_string(format!("/sys/class/net/{interface}/operstate"));
+    // Without /sys there is nothing to go by, and some drivers do not know: keep the interface.
+    state.map_or(true, |state| matches!(state.trim(), "up" | "unknown"))
 }
 
 /// Bridges of container and virtual machine software: other hosts have them too, with the same
