@@ -142,7 +142,7 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         rank: planner.me(),
         ranks: planner.ranks(),
         dtype: request.dtype,
-        op: request.collective.reduces().then_some(request.op),
+        op: operator(request),
         placement,
     })?;
     Ok(Plan {
@@ -154,6 +154,15 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         program: Arc::new(program),
         choice,
     })
+}
+
+/// The operator that the schedule's steps combine with. A barrier across hosts combines what is
+/// empty, with any operator.
+fn operator(request: &Request) -> Option<ReduceOp> {
+    match request.collective {
+        Collective::Barrier => Some(ReduceOp::Sum),
+        collective => collective.reduces().then_some(request.op),
+    }
 }
 
 /// Where input and output lie. A sum of inputs that are multiplied first needs a copy of the
