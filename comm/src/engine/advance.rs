@@ -28,20 +28,23 @@ pub(super) fn advance(task: &mut Task, wires: &mut Wires) -> Result<bool, Failur
     Ok(moved)
 }
 
-/// Calls `each` for every cursor, and drops those for which it answers `true`.
+/// Calls `each` for every cursor, and drops those for which it answers `true`. The others keep
+/// their order, which is that of the listing: what waits for an earlier step comes after it.
 #[inline]
 fn each_cursor(
     cursors: &mut Vec<Cursor>,
     mut each: impl FnMut(&mut Cursor) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    let mut index = 0;
-    while index < cursors.len() {
-        if each(&mut cursors[index])? {
-            cursors.swap_remove(index);
-        } else {
-            index += 1;
+    let mut kept = 0;
+    for index in 0..cursors.len() {
+        if !each(&mut cursors[index])? {
+            if kept < index {
+                cursors[kept] = cursors[index];
+            }
+            kept += 1;
         }
     }
+    cursors.truncate(kept);
     Ok(())
 }
 

@@ -319,7 +319,9 @@ impl Lower {
     fn finish(self, reducer: Option<Reducer>) -> Result<Program> {
         let mut queue = Vec::new();
         let mut links = Vec::with_capacity(self.links.len());
-        for (peer, [sends, recvs]) in self.links {
+        let mut by_first_step: Vec<_> = self.links.into_iter().collect();
+        by_first_step.sort_by_key(|(_, queues)| queues.iter().flatten().min().copied());
+        for (peer, [sends, recvs]) in by_first_step {
             let start = index(queue.len())?;
             queue.extend(sends);
             let middle = index(queue.len())?;
