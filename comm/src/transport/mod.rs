@@ -11,6 +11,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod shm;
+pub mod sim;
 pub mod tcp;
 
 use std::os::fd::BorrowedFd;
