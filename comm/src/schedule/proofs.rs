@@ -9,24 +9,29 @@ use super::ir::{Collective, Shape};
 use crate::error::Rank;
 
 const RANKS_ALL_MAX: Rank = 64;
+const RANKS_ALL_SHAPES_MAX: Rank = 32;
 const RANKS_LARGE: [Rank; 3] = [127, 128, 1000];
 
 /// The larger rank counts are left out where all ranks' schedules together have more slots of
 /// data to handle than this.
 const ITEMS_MAX: u64 = 2_000_000;
 
-/// The shapes of `collective` on `ranks` ranks.
+/// The shapes of `collective` on `ranks` ranks: all of them up to [`RANKS_ALL_SHAPES_MAX`]; above,
+/// every root up to [`RANKS_ALL_MAX`], but in place only from chosen roots; then chosen roots.
 fn shapes(collective: Collective, ranks: Rank) -> Vec<Shape> {
+    let chosen = [0, 1, ranks / 2, ranks - 1];
     let roots = match (collective.is_rooted(), ranks > RANKS_ALL_MAX) {
         (false, _) => vec![0],
         (true, false) => (0..ranks).collect(),
-        (true, true) => vec![0, 1, ranks / 2, ranks - 1],
+        (true, true) => chosen.to_vec(),
     };
     let mut shapes = Vec::new();
     for root in roots {
         for (in_place, reproducible) in [(false, false), (true, false), (false, true), (true, true)]
         {
-            shapes.push(Shape { collective, ranks, root, in_place, reproducible });
+            if !in_place || ranks <= RANKS_ALL_SHAPES_MAX || chosen.contains(&root) {
+                shapes.push(Shape { collective, ranks, root, in_place, reproducible });
+            }
         }
     }
     shapes

@@ -6,6 +6,7 @@ use super::{Pipes, Random, drive, engines, meta, shared};
 use crate::error::Rank;
 use crate::memory::testing::{span, span_mut};
 use crate::reduce::{DType, ReduceOp};
+use crate::schedule::hierarchy::{Hierarchical, Hierarchy, Level, Mode};
 use crate::schedule::{ALGORITHMS, Algorithm, Collective, Schedule, Shape, pipelined};
 use crate::transport::Lane;
 
@@ -393,4 +394,34 @@ matrix! {
     scatter: Scatter;
     all_to_all: AllToAll;
     barrier: Barrier;
+}
+
+/// Hierarchies of two and three levels, uneven and not in rank order, in both modes.
+#[test]
+fn hierarchical() {
+    let hosts = Hierarchy::by_key(&[1, 0, 0, 1, 2, 0, 2]).unwrap();
+    let racks =
+        vec![vec![vec![0, 1, 2], vec![4, 3], vec![5, 6], vec![8, 7]], vec![vec![0, 2], vec![1, 3]]];
+    let racks = Hierarchy::new(9, racks).unwrap();
+    let mut count = 0;
+    for (hierarchy, first) in [(&hosts, 0), (&hosts, 7), (&racks, 3), (&racks, 11)] {
+        for mode in [Mode::Leader, Mode::SplitRail] {
+            let (before, after) = ALGORITHMS.split_at(first);
+            let level = Level::new([after, before].concat());
+            let levels = vec![level; hierarchy.depth()];
+            let algorithm = Hierarchical::new(mode, hierarchy, levels).unwrap();
+            for collective in Collective::ALL {
+                for in_place in [false, true] {
+                    let ranks = hierarchy.ranks();
+                    let root = if collective.is_rooted() { ranks - 2 } else { 0 };
+                    let reproducible = false;
+                    let shape = Shape { collective, ranks, root, in_place, reproducible };
+                    if algorithm.serves(&shape) {
+                        count += run_shape(&algorithm, &shape, count);
+                    }
+                }
+            }
+        }
+    }
+    assert!(count > 300, "only {count} calls");
 }

@@ -5,7 +5,8 @@
 //! algorithms of one [`Level`], across them with those of the next, in one of two ways:
 //!
 //! * [`Mode::Leader`], for small messages: reduce to one leader per group, a collective across
-//!   the leaders, broadcast from them (gather and scatter where the collective moves parts).
+//!   the leaders, broadcast from them (gather and scatter where the collective moves parts; a
+//!   barrier per group first for a barrier).
 //! * [`Mode::SplitRail`], for large messages: the groups' members share the work across. With R
 //!   the size of the smallest group, the data is cut into R shares, one for each of the first R
 //!   members of every group, which form a rail: reduce_scatter inside, all_reduce of each share
@@ -196,6 +197,26 @@ impl Hierarchical {
             }
         }
         Self { name, mode, groups: groups.to_vec(), seats, inside, across }
+    }
+
+    /// What each phase of `shape` runs, for people: `split_rail: reduce_scatter direct inside,
+    /// all_reduce ring across, all_gather direct inside`. Of groups of several sizes the first
+    /// one's algorithm is given.
+    pub fn describe(&self, shape: &Shape) -> String {
+        let phases = self.heads(shape, 1).into_iter().filter_map(|teams| teams.into_iter().next());
+        let of = |phase: Phase| {
+            let place = if phase.across { "across" } else { "inside" };
+            let collective = phase.shape.collective.name();
+            let name = match &self.across {
+                Across::Nested(nested) if phase.across => {
+                    format!("({})", nested.describe(&phase.shape))
+                }
+                _ => self.pick(phase.across, &phase.shape)?.name().to_owned(),
+            };
+            Some(format!("{collective} {name} {place}"))
+        };
+        let phases = phases.filter_map(of).collect::<Vec<_>>();
+        format!("{}: {}", self.mode.name(), phases.join(", "))
     }
 
     /// The algorithm for a phase's schedule among its members.

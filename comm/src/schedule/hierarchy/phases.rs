@@ -157,8 +157,8 @@ impl Hierarchical {
                 (C::Broadcast, T::Group, D::All, Result, Result, P::Shared),
             ],
             (Mode::Leader, C::Barrier) => &[
-                (C::Reduce, T::Group, D::All, Partial, Partial, P::Shared),
-                (C::AllReduce, T::Leaders, D::All, Partial, Result, P::Separate),
+                (C::Barrier, T::Group, D::All, Result, Result, P::Separate),
+                (C::Barrier, T::Leaders, D::All, Result, Result, P::Separate),
                 (C::Broadcast, T::Group, D::All, Result, Result, P::Shared),
             ],
             (Mode::Leader, C::Reduce) => &[

@@ -71,13 +71,16 @@ impl Target {
             used: HashMap::new(),
             slots: HashMap::new(),
         };
+        let (before, after) = relabel.links();
+        let last = stage + inner.rounds.last().map_or(0, |round| round.stage);
         let mut classes = classes.into_iter();
-        let mut rounds = Vec::with_capacity(inner.rounds.len());
+        let mut rounds = vec![Round { stage, steps: before }];
         for round in &inner.rounds {
             let steps = round.steps.iter().zip(&mut classes);
             let steps = steps.filter_map(|(step, classes)| relabel.step(step, classes)).collect();
             rounds.push(Round { stage: stage + round.stage, steps });
         }
+        rounds.push(Round { stage: last, steps: after });
         self.schedule.rounds.extend(rounds.into_iter().filter(|round| !round.steps.is_empty()));
     }
 
@@ -185,6 +188,23 @@ impl Relabel<'_> {
                 Step::Reduce { a, b, dst: self.operand(dst, written)? }
             }
         })
+    }
+
+    /// What ties a barrier's memory to that of the phases before and after it: a barrier reads no
+    /// input, and nothing but memory makes steps wait.
+    fn links(&mut self) -> (Vec<Step>, Vec<Step>) {
+        if self.phase.shape.collective != Collective::Barrier {
+            return (Vec::new(), Vec::new());
+        }
+        let slice = |(buf, slot)| vec![Slice { buf, segment: 0, slot, block: Block(0), len: 1 }];
+        let token = self.target.at(Site::Result, 0);
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for slot in 0..self.inner.stage.len() as u32 {
+            let place = self.place(Buf::Stage, slot, 0, Class::Done, (0, 0));
+            before.push(Step::Copy { src: slice(token), dst: slice(place) });
+            after.push(Step::Copy { src: slice(place), dst: slice(token) });
+        }
+        (before, after)
     }
 
     fn operand(&mut self, slices: &[Slice], class: Class) -> Option<Vec<Slice>> {

@@ -226,6 +226,12 @@ fn depth_shows_in_names_levels_and_costs() {
     assert_eq!(algorithm.name(), "split_rail(ring,ring,recursive_doubling)");
     assert_eq!([1, 2, 5, 6, 11].map(|b| algorithm.level(0, b)), [0, 1, 1, 2, 2]);
     let shape = shape(Collective::AllReduce, 12);
+    assert_eq!(
+        algorithm.describe(&shape),
+        "split_rail: reduce_scatter ring inside, all_reduce (split_rail: reduce_scatter ring \
+         inside, all_reduce recursive_doubling across, all_gather ring inside) across, \
+         all_gather ring inside"
+    );
     assert_eq!(algorithm.cost(&shape).levels.len(), 3);
     let report = prove(&algorithm, &shape).unwrap();
     assert!(report.cost.levels.iter().all(|level| level.messages > 0));
