@@ -113,7 +113,9 @@ impl Wires {
     #[inline]
     pub(super) fn progress(&mut self) {
         for transport in &mut self.transports {
-            if let Err(fault) = transport.progress() {
+            if let Err(fault) = transport.progress()
+                && self.lost.iter().all(|known| known.peer != fault.peer)
+            {
                 self.lost.push(fault);
             }
         }

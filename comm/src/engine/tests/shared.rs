@@ -42,6 +42,14 @@ fn blocking_recv(cell: &EngineCell, peer: Rank, sequence: u64, bytes: usize) -> 
     arrived
 }
 
+/// Lets time pass, so that the other side falls asleep.
+fn pause(time: Duration) {
+    let clock = MonotonicClock::new();
+    let patience =
+        Patience { deadline: Some(time), oversubscribed: true, ..Patience::endless(&clock) };
+    assert_eq!(wait(&mut Never::default(), &patience), Outcome::Deadline);
+}
+
 #[test]
 fn blocking_calls_of_two_ranks_meet() {
     let cells = cells(2);
@@ -49,7 +57,7 @@ fn blocking_calls_of_two_ranks_meet() {
         scope.spawn(|| {
             for round in 0..50_u8 {
                 if round % 16 == 0 {
-                    std::thread::sleep(Duration::from_millis(3));
+                    pause(Duration::from_millis(3));
                 }
                 blocking_send(&cells[0], 1, round.into(), &[round; 1000]).unwrap();
             }
@@ -153,7 +161,7 @@ fn an_abort_ends_a_wait_in_another_thread() {
             let meta = meta(0, Lane::PointToPoint);
             cells[1].run_blocking(&program, buffers, &meta, &patience(&clock))
         });
-        std::thread::sleep(Duration::from_millis(10));
+        pause(Duration::from_millis(10));
         cells[1].abort("the user pressed stop");
         let error = waiter.join().unwrap().unwrap_err();
         assert!(error.to_string().contains("the user pressed stop"), "{error}");
