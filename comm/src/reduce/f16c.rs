@@ -29,16 +29,16 @@ pub(super) unsafe fn widen(dst: *mut u8, src: *const u8, count: usize, _: f64) {
     let vectors = count - count % LANES;
     for i in (0..vectors).step_by(LANES) {
         // SAFETY: elements i to i + 8 lie below `count`; the load needs no alignment.
-        let small = unsafe { _mm_loadu_si128(src.add(i).cast()) };
+        let small = unsafe { _mm_loadu_si128(src.wrapping_add(i).cast()) };
         let wide = canonical(_mm256_cvtph_ps(small));
         // SAFETY: as above.
-        unsafe { _mm256_storeu_ps(dst.add(i), wide) };
+        unsafe { _mm256_storeu_ps(dst.wrapping_add(i), wide) };
     }
     for i in vectors..count {
         // SAFETY: `i < count`.
-        let small = unsafe { src.add(i).read_unaligned() };
+        let small = unsafe { src.wrapping_add(i).read_unaligned() };
         // SAFETY: `i < count`.
-        unsafe { dst.add(i).write_unaligned(f16_to_f32(small)) };
+        unsafe { dst.wrapping_add(i).write_unaligned(f16_to_f32(small)) };
     }
 }
 
@@ -52,15 +52,15 @@ pub(super) unsafe fn narrow(dst: *mut u8, src: *const u8, count: usize, _: f64) 
     let vectors = count - count % LANES;
     for i in (0..vectors).step_by(LANES) {
         // SAFETY: elements i to i + 8 lie below `count`; the load needs no alignment.
-        let wide = unsafe { _mm256_loadu_ps(src.add(i)) };
+        let wide = unsafe { _mm256_loadu_ps(src.wrapping_add(i)) };
         let small = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(canonical(wide));
         // SAFETY: as above.
-        unsafe { _mm_storeu_si128(dst.add(i).cast(), small) };
+        unsafe { _mm_storeu_si128(dst.wrapping_add(i).cast(), small) };
     }
     for i in vectors..count {
         // SAFETY: `i < count`.
-        let wide = unsafe { src.add(i).read_unaligned() };
+        let wide = unsafe { src.wrapping_add(i).read_unaligned() };
         // SAFETY: `i < count`.
-        unsafe { dst.add(i).write_unaligned(f16_from_f32(wide)) };
+        unsafe { dst.wrapping_add(i).write_unaligned(f16_from_f32(wide)) };
     }
 }

@@ -143,8 +143,10 @@ level!(avx512, "avx512f,avx512bw,avx512dq,avx512vl,f16c");
 /// It must be readable.
 #[inline(always)]
 unsafe fn load<T: Copy>(base: *const T, i: usize) -> T {
+    // SAFETY: by contract it lies in the same range of memory as `base`.
+    let at = unsafe { base.add(i) };
     // SAFETY: by contract; no alignment is assumed.
-    unsafe { base.add(i).read_unaligned() }
+    unsafe { at.read_unaligned() }
 }
 
 /// Sets element `i`.
@@ -153,8 +155,10 @@ unsafe fn load<T: Copy>(base: *const T, i: usize) -> T {
 /// It must be writable.
 #[inline(always)]
 unsafe fn store<T: Copy>(base: *mut T, i: usize, value: T) {
+    // SAFETY: by contract it lies in the same range of memory as `base`.
+    let at = unsafe { base.add(i) };
     // SAFETY: by contract; no alignment is assumed.
-    unsafe { base.add(i).write_unaligned(value) }
+    unsafe { at.write_unaligned(value) }
 }
 
 /// The loop of [`Zip`]. In place is a loop of its own because the compiler must see that `dst`
@@ -170,14 +174,18 @@ unsafe fn zip<O: Binary>(
     if dst.cast_const() == a {
         for i in 0..count {
             // SAFETY: `i < count`, and `dst` is `a`.
-            let (x, y) = unsafe { (load(dst, i), load(b, i)) };
+            let x = unsafe { load(dst, i) };
+            // SAFETY: `i < count`.
+            let y = unsafe { load(b, i) };
             // SAFETY: `i < count`.
             unsafe { store(dst, i, O::apply(x, y, arg)) };
         }
     } else {
         for i in 0..count {
             // SAFETY: `i < count`.
-            let (x, y) = unsafe { (load(a, i), load(b, i)) };
+            let x = unsafe { load(a, i) };
+            // SAFETY: `i < count`.
+            let y = unsafe { load(b, i) };
             // SAFETY: `i < count`.
             unsafe { store(dst, i, O::apply(x, y, arg)) };
         }
