@@ -4,6 +4,21 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// The collectives that any number of ranks can run.
+pub(crate) const COLLECTIVES: [&str; 11] = [
+    "all_reduce",
+    "reduce_scatter",
+    "all_gather",
+    "broadcast",
+    "reduce",
+    "gather",
+    "scatter",
+    "all_to_all",
+    "scan",
+    "exscan",
+    "barrier",
+];
+
 /// The built binary, without what a launcher of the tests may have set.
 pub(crate) fn collbench(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collbench"));

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::common::{collbench, eventually, text};
+use crate::common::{COLLECTIVES, collbench, eventually, text};
 
 /// Why labs cannot be tested here.
 fn obstacle() -> Option<&'static str> {
@@ -68,18 +68,21 @@ fn hosts_are_apart_and_reach_each_other_at_the_links_speed() {
 }
 
 #[test]
-fn ranks_on_several_hosts_reduce_right() {
+fn every_collective_over_several_hosts() {
     if !can_run() {
         return;
     }
-    let mut command =
-        collbench("lab --hosts 3 --ranks-per-host 2 --rate 500mbit -- run all_reduce");
-    command.args("-b 8 -e 1M -f 16 --iters 2 --warmup 0 --timeout 20".split(' '));
-    let output = command.output().expect("starts");
-    let (out, err) = text(&output);
-    assert_eq!(output.status.code(), Some(0), "{err}\n{out}");
-    assert!(out.contains("all_reduce on 6 ranks, 3 hosts"), "{out}");
-    assert!(out.contains("# limit at"), "{out}");
+    for collective in COLLECTIVES.into_iter().chain(["sendrecv"]) {
+        let line = format!("lab --hosts 3 --ranks-per-host 2 --rate 500mbit -- run {collective}");
+        let mut command = collbench(&line);
+        command.args("-b 8 -e 1M -f 16 --iters 2 --warmup 0 --timeout 20".split(' '));
+        let output = command.output().expect("starts");
+        let (out, err) = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{collective}: {err}\n{out}");
+        assert!(out.contains(&format!("{collective} on 6 ranks, 3 hosts")), "{out}");
+        assert!(out.contains("every element right"), "{out}");
+        assert_eq!(out.contains("# limit at"), collective == "all_reduce", "{out}");
+    }
 }
 
 #[test]

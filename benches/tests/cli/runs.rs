@@ -4,21 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::common::{collbench, eventually, runs, text};
-
-const COLLECTIVES: [&str; 11] = [
-    "all_reduce",
-    "reduce_scatter",
-    "all_gather",
-    "broadcast",
-    "reduce",
-    "gather",
-    "scatter",
-    "all_to_all",
-    "scan",
-    "exscan",
-    "barrier",
-];
+use crate::common::{COLLECTIVES, collbench, eventually, runs, text};
 
 /// Few sizes and calls: these tests ask whether results are right, not how fast they come.
 const QUICK: &str = "-b 4 -e 300K -f 7 --iters 2 --warmup 0 --timeout 20";
