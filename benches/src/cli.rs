@@ -157,6 +157,10 @@ pub(crate) struct RunArgs {
     /// Separate buffers for input and output (the default)
     #[arg(long)]
     pub(crate) out_of_place: bool,
+    /// Leave it to the scheduler where ranks run. Otherwise those that collbench starts are bound
+    /// to a core each, if there are enough
+    #[arg(long)]
+    pub(crate) no_bind: bool,
     /// A call that makes no progress for this many seconds fails
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: f64,

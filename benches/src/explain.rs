@@ -65,6 +65,7 @@ fn as_run(args: &ExplainArgs) -> RunArgs {
         reproducible: args.reproducible,
         in_place: false,
         out_of_place: true,
+        no_bind: false,
         timeout: 60.0,
         json: None,
         plot: None,

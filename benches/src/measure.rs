@@ -291,6 +291,7 @@ mod tests {
     fn run(in_place: bool, damage_at: Option<u32>) -> (u64, Vec<Event>, u32) {
         let plan = Plan {
             explain: false,
+            bind: true,
             operation: Operation::AllReduce,
             dtype: "f32".into(),
             op: "sum".into(),

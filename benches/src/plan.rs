@@ -39,6 +39,8 @@ pub(crate) enum Input {
 pub(crate) struct Plan {
     /// Only explain what would serve the calls.
     pub(crate) explain: bool,
+    /// Bind ranks to cores where there are enough.
+    pub(crate) bind: bool,
     /// What is measured.
     pub(crate) operation: Operation,
     /// Element type, by name.
@@ -103,6 +105,7 @@ impl Plan {
         };
         Ok(Self {
             explain: false,
+            bind: !args.no_bind,
             operation,
             dtype: dtype.name().to_owned(),
             op: args.op.clone(),

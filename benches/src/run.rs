@@ -73,6 +73,7 @@ pub(crate) fn first_look(verbose: u8) -> Outcome {
     let ranks = cores.clamp(RANKS_DEFAULT as usize, FIRST_LOOK_RANKS_MAX) as u32;
     let plan = Plan {
         explain: false,
+        bind: true,
         operation: Operation::AllReduce,
         dtype: "f32".into(),
         op: "sum".into(),

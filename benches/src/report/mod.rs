@@ -143,6 +143,7 @@ mod tests {
     pub(crate) fn results() -> Results {
         let plan = Plan {
             explain: false,
+            bind: true,
             operation: Operation::AllReduce,
             dtype: "f32".into(),
             op: "sum".into(),
