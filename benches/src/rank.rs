@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use crate::event::Event;
 use crate::failure::{Failure, Outcome};
-use crate::launch::{Joined, die_with_parent};
+use crate::launch::{Joined, bind, die_with_parent};
 use crate::measure::measure;
 use crate::plan::Plan;
 use crate::session::Session;
@@ -15,6 +15,7 @@ pub(crate) const PLAN: &str = "COLLBENCH_PLAN";
 /// The whole life of a rank that collbench started; rank 0 reports on stdout.
 pub(crate) fn started() -> Outcome {
     die_with_parent()?;
+    bind();
     let internal = || Failure::usage("__rank is for collbench itself; use `collbench run`");
     let plan = std::env::var(PLAN).map_err(|_| internal())?;
     let plan: Plan = serde_json::from_str(&plan)

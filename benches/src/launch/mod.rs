@@ -1,5 +1,6 @@
 //! Starting ranks as processes, and ending every one of them whatever happens.
 
+mod bind;
 mod child;
 mod environment;
 mod group;
@@ -7,6 +8,7 @@ mod program;
 mod ranks;
 mod signals;
 
+pub(crate) use bind::bind;
 pub(crate) use child::{die_with_parent, execute};
 pub(crate) use environment::{Joined, Place};
 pub(crate) use group::{Group, Notice, describe};

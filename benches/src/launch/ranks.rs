@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::program::place;
-use super::{Group, Notice, Placement, describe, heed_signals};
+use super::{Group, Notice, Placement, bind, describe, heed_signals};
 use crate::event::Event;
 use crate::failure::{Failure, Outcome};
 use crate::plan::Plan;
@@ -43,6 +43,7 @@ pub(crate) fn run_ranks(
         arguments.extend(std::iter::repeat_n(OsStr::new("-v"), verbose.into()));
         let mut command = placement.command(rank, &arguments);
         place(rank, ranks, placement, &scratch).tell(&mut command);
+        bind::tell(&mut command, rank, ranks, placement);
         command.env(PLAN, &plan);
         command
     }))?;

@@ -1,0 +1,83 @@
+//! Which processors a rank runs on. Launchers bind ranks to cores where there are enough, and so
+//! does this one: left alone, the scheduler may keep two ranks that wake each other on one core.
+//! The hosts of a lab share out the machine's cores, as far as they go.
+
+use std::process::Command;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::Placement;
+
+/// Tells a rank its processors, as numbers separated by commas.
+const CPUS: &str = "COLLBENCH_CPUS";
+
+/// The processors this process may use.
+fn allowed() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
+}
+
+/// Those of them for `rank`; empty where it is better left to the scheduler.
+fn share(rank: u32, ranks: u32, placement: &Placement, allowed: &[usize]) -> Vec<usize> {
+    let hosts = placement.namespaces.len();
+    if hosts == 0 {
+        let enough = ranks as usize <= allowed.len();
+        return allowed.get(rank as usize).filter(|_| enough).copied().into_iter().collect();
+    }
+    let host = (rank / placement.ranks_per_host) as usize;
+    let (number, count) = placement.local(rank, ranks);
+    let own: Vec<usize> = match allowed.len() / hosts {
+        0 => allowed.get(host % allowed.len().max(1)).copied().into_iter().collect(),
+        each => allowed[host * each..(host + 1) * each].to_vec(),
+    };
+    if count as usize <= own.len() { vec![own[number as usize]] } else { own }
+}
+
+/// Tells `command`, which becomes `rank`, its processors.
+pub(super) fn tell(command: &mut Command, rank: u32, ranks: u32, placement: &Placement) {
+    let cpus = share(rank, ranks, placement, &allowed());
+    if !cpus.is_empty() {
+        let list: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+        command.env(CPUS, list.join(","));
+    }
+}
+
+/// Keeps this process to the processors it was told, if it was.
+pub(crate) fn bind() {
+    let Ok(list) = std::env::var(CPUS) else { return };
+    let mut set = CpuSet::new();
+    for cpu in list.split(',').filter_map(|number| number.parse().ok()) {
+        if cpu < CpuSet::MAX_CPU {
+            set.set(cpu);
+        }
+    }
+    // A measurement without it is a noisier one, not a wrong one.
+    if let Err(error) = sched_setaffinity(None, &set) {
+        crate::complain(&format!("cannot bind to processors {list}: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_each_where_there_are_enough() {
+        let here = Placement::default();
+        assert_eq!(share(1, 2, &here, &[4, 6, 7]), [6]);
+        assert!(share(1, 4, &here, &[4, 6, 7]).is_empty());
+    }
+
+    #[test]
+    fn lab_hosts_share_out_the_machine() {
+        let hosts = |n: usize| Placement {
+            namespaces: (0..n).map(|h| h.to_string()).collect(),
+            ranks_per_host: 2,
+        };
+        assert_eq!(share(5, 8, &hosts(4), &[0, 1]), [0]);
+        assert_eq!(share(7, 8, &hosts(4), &[0, 1]), [1]);
+        assert_eq!(share(3, 4, &hosts(2), &[0, 1, 2, 3]), [3]);
+        assert_eq!(share(3, 4, &hosts(2), &[0, 1]), [1]);
+        assert!(share(0, 4, &hosts(2), &[]).is_empty());
+    }
+}
