@@ -132,7 +132,7 @@ pub(crate) struct RunArgs {
     /// Root of broadcast, reduce, gather and scatter
     #[arg(short, long, default_value_t = 0, value_name = "RANK")]
     pub(crate) root: u32,
-    /// Timed iterations per size [default: as many as fit in a fair share of about 4 s]
+    /// Timed iterations per size [default: as many as fit in a fair share of about 6 s]
     #[arg(long, value_name = "N")]
     pub(crate) iters: Option<u32>,
     /// Untimed iterations before those [default: a tenth of them]

@@ -17,7 +17,7 @@ use crate::runner::{Call, Runner};
 use crate::stats::{Latency, slowest};
 
 /// Time for all timed iterations of a run, over all sizes.
-const RUN_TIME: Duration = Duration::from_secs(4);
+const RUN_TIME: Duration = Duration::from_secs(6);
 /// Most and fewest iterations when the user does not say.
 const ITERS_MAX: u128 = 20_000;
 const ITERS_MIN: u128 = 5;

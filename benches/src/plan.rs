@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use syncline::collective::contract;
 use syncline::reduce::{DType, ReduceOp};
 
 use crate::cli::{RunArgs, TransportArg};
 use crate::failure::{Failure, Outcome};
 use crate::npy::{self, Matrix};
 use crate::operation::Operation;
+use crate::runner::Call;
+use crate::session::request;
 use crate::size::{human, sweep};
 
 /// The sample gradients that come with collbench.
@@ -92,6 +95,11 @@ impl Plan {
                 operation.name()
             )));
         }
+        // What is left the library knows best.
+        let root = if operation.rooted() { args.root } else { 0 };
+        if let Some(request) = request(&Call { operation, dtype, op, root, count: 1 }) {
+            contract(&request, 0, ranks).map_err(|e| Failure::usage(e.to_string()))?;
+        }
         if operation == Operation::SendRecv && ranks < 2 {
             return Err(Failure::usage("sendrecv needs a neighbour; give --ranks 2 or more"));
         }
@@ -109,7 +117,7 @@ impl Plan {
             operation,
             dtype: dtype.name().to_owned(),
             op: args.op.clone(),
-            root: if operation.rooted() { args.root } else { 0 },
+            root,
             input,
             transport: args.transport,
             algorithm: args.algorithm.clone(),
@@ -326,6 +334,7 @@ mod tests {
             ("sendrecv --in-place", "no in-place form"),
             ("sendrecv --ranks 1", "a neighbour"),
             ("all_reduce --iters 0", "at least 1"),
+            ("scan --op avg", "use sum and divide"),
             ("all_reduce --timeout -1", "seconds"),
             ("all_reduce --timeout NaN", "seconds"),
             ("all_gather --input x.npy", "all_reduce and reduce"),

@@ -55,7 +55,7 @@ fn rendezvous(text: &str) -> Rendezvous {
 }
 
 /// What the library is asked for; point-to-point messages are not requests.
-fn request(call: &Call) -> Option<Request> {
+pub(crate) fn request(call: &Call) -> Option<Request> {
     let collective = match call.operation {
         Operation::AllReduce => Collective::AllReduce,
         Operation::ReduceScatter => Collective::ReduceScatter,
