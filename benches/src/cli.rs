@@ -158,7 +158,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) out_of_place: bool,
     /// Leave it to the scheduler where ranks run. Otherwise those that collbench starts are bound
-    /// to a core each, if there are enough
+    /// to a core each, if there are enough, and the hosts of a lab share out the cores
     #[arg(long)]
     pub(crate) no_bind: bool,
     /// A call that makes no progress for this many seconds fails

@@ -6,7 +6,6 @@
 //! makes the calls (`measure`) and compares results with an arithmetic of its own (`oracle`,
 //! `pattern`, `number`).
 
-mod bind;
 mod buffer;
 mod cli;
 mod event;

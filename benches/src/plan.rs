@@ -42,7 +42,7 @@ pub(crate) enum Input {
 pub(crate) struct Plan {
     /// Only explain what would serve the calls.
     pub(crate) explain: bool,
-    /// Bind ranks to cores where there are enough.
+    /// Bind ranks to cores.
     pub(crate) bind: bool,
     /// What is measured.
     pub(crate) operation: Operation,

@@ -21,10 +21,6 @@ pub(crate) fn started() -> Outcome {
     let plan: Plan = serde_json::from_str(&plan)
         .map_err(|e| Failure::run(format!("the plan is not understood: {e}")))?;
     let joined = Joined::from_environment()?.ok_or_else(internal)?;
-    if plan.bind {
-        // All ranks of a lab's hosts share this machine, too.
-        crate::bind::bind(joined.rank, joined.ranks);
-    }
     // What is wrong is in the reports; whoever reads them judges.
     measure_as(&plan, &joined, &mut tell).map(drop)
 }

@@ -11,10 +11,35 @@ use super::Placement;
 /// Tells a rank its processors, as numbers separated by commas.
 const CPUS: &str = "COLLBENCH_CPUS";
 
-/// The processors this process may use.
+/// The processors this process may use: one hardware thread of each core, then the others.
 fn allowed() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
-    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
+    let cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu));
+    cores_first(cpus, first_thread)
+}
+
+/// Moves hardware threads whose core came before to the end.
+fn cores_first(
+    cpus: impl Iterator<Item = usize>,
+    first_thread: impl Fn(usize) -> usize,
+) -> Vec<usize> {
+    let mut cores = Vec::new();
+    let (mut ordered, others): (Vec<usize>, Vec<usize>) = cpus.partition(|&cpu| {
+        let core = first_thread(cpu);
+        let is_new = !cores.contains(&core);
+        cores.push(core);
+        is_new
+    });
+    ordered.extend(others);
+    ordered
+}
+
+/// The first hardware thread of a processor's core; itself where the kernel does not tell.
+fn first_thread(cpu: usize) -> usize {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    let list = std::fs::read_to_string(path).unwrap_or_default();
+    let digits = list.split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|first| first.parse().ok()).unwrap_or(cpu)
 }
 
 /// Those of them for `rank`; empty where it is better left to the scheduler.
@@ -60,6 +85,14 @@ pub(crate) fn bind() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_core_is_used_before_a_second_thread_of_one() {
+        // Four cores; n and n + 4 are threads of one; 0 is not allowed.
+        assert_eq!(cores_first(1..8, |cpu| cpu % 4), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(cores_first(0..4, |cpu| cpu / 2), [0, 2, 1, 3]);
+        assert_eq!(first_thread(1 << 30), 1 << 30);
+    }
 
     #[test]
     fn a_core_each_where_there_are_enough() {

@@ -37,14 +37,16 @@ pub(crate) fn run_ranks(
 ) -> Outcome {
     heed_signals()?;
     let scratch = Scratch::new().map_err(Failure::Run)?;
-    let plan = serde_json::to_string(plan).map_err(|e| Failure::run(e.to_string()))?;
+    let json = serde_json::to_string(plan).map_err(|e| Failure::run(e.to_string()))?;
     let mut group = Group::spawn((0..ranks).map(|rank| {
         let mut arguments = vec![OsStr::new("__rank")];
         arguments.extend(std::iter::repeat_n(OsStr::new("-v"), verbose.into()));
         let mut command = placement.command(rank, &arguments);
         place(rank, ranks, placement, &scratch).tell(&mut command);
-        bind::tell(&mut command, rank, ranks, placement);
-        command.env(PLAN, &plan);
+        if plan.bind {
+            bind::tell(&mut command, rank, ranks, placement);
+        }
+        command.env(PLAN, &json);
         command
     }))?;
     let mut records: Vec<Record> = (0..ranks).map(|_| Record::default()).collect();
