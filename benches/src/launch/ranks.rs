@@ -112,12 +112,10 @@ fn judge(records: &[Record]) -> Outcome {
         message.push_str("\n  ");
         message.push_str(line);
     }
-    let others: Vec<String> = (0..records.len())
-        .filter(|&r| r != rank && failed(&records[r]))
-        .map(|r| r.to_string())
-        .collect();
-    if !others.is_empty() {
-        message.push_str(&format!("\n  (rank {} failed after it)", others.join(", ")));
+    match records.iter().filter(|r| failed(r)).count() {
+        1 => {}
+        2 => message.push_str("\n  (one other rank failed, too)"),
+        failed => message.push_str(&format!("\n  ({} other ranks failed, too)", failed - 1)),
     }
     Err(Failure::Run(message))
 }

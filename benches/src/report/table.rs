@@ -2,6 +2,7 @@
 
 use super::Results;
 use crate::event::Row;
+use crate::operation::Operation;
 use crate::plan::{Input, Plan};
 
 /// What was measured, and the names and units of the columns.
@@ -9,12 +10,16 @@ pub(crate) fn header(results: &Results) -> String {
     let Results { plan, ranks, hosts, .. } = results;
     let plural = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut title = format!(
-        "# {} on {}, {}, transport {}, {}",
+        "# {} on {}, {}, transport {}{}",
         plan.operation.name(),
         plural(*ranks, "rank"),
         plural(*hosts, "host"),
         plan.transport.name(),
-        if plan.in_place { "in place" } else { "out of place" },
+        match plan.operation {
+            Operation::Barrier => "",
+            _ if plan.in_place => ", in place",
+            _ => ", out of place",
+        },
     );
     match &plan.input {
         Input::Generated(_) => {}
