@@ -8,7 +8,7 @@ use syncline_topology::Topology;
 
 use crate::error::Result;
 use crate::schedule::hierarchy::{Hierarchical, Hierarchy, Level, Mode};
-use crate::schedule::{ALGORITHMS, Algorithm};
+use crate::schedule::{ALGORITHMS, Algorithm, Shape};
 
 /// A flat algorithm, or one composed for this communicator's hosts.
 #[derive(Clone)]
@@ -24,6 +24,16 @@ impl Deref for AlgorithmRef {
         match self {
             Self::Flat(algorithm) => *algorithm,
             Self::Composed(_, algorithm) => &**algorithm,
+        }
+    }
+}
+
+impl AlgorithmRef {
+    /// What it is called when it serves `shape`: of a composed one, what each phase runs.
+    pub(super) fn label(&self, shape: &Shape) -> String {
+        match self {
+            Self::Flat(algorithm) => algorithm.name().to_owned(),
+            Self::Composed(_, algorithm) => algorithm.label(shape),
         }
     }
 }

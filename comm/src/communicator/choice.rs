@@ -1,6 +1,6 @@
 //! Which algorithm a call uses: a pure function of what all ranks agreed on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use syncline_topology as topology;
@@ -14,7 +14,7 @@ use crate::collective::{Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
 use crate::schedule::hierarchy::Mode;
-use crate::schedule::{Schedule, Shape, Space};
+use crate::schedule::{Collective, Schedule, Shape, Space};
 
 /// A decision, and what led to it.
 #[derive(Clone)]
@@ -96,14 +96,16 @@ impl Planner {
     ) -> Result<Self> {
         let topology = Topology::new(&place::members(members));
         let algorithms = candidates(&topology)?;
-        if let Some(name) = &options.algorithm
-            && !algorithms.iter().any(|algorithm| algorithm.name() == name)
-        {
-            return Err(unknown_algorithm(name, &algorithms));
+        let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
+        if let Some(wanted) = &options.algorithm {
+            let known = labels(&algorithms, ranks);
+            if !known.contains(wanted) {
+                return Err(unknown_algorithm(wanted, &known));
+            }
         }
         Ok(Self {
             me,
-            ranks: u32::try_from(members.len()).unwrap_or(Rank::MAX),
+            ranks,
             reproducible: options.reproducible,
             wanted: options.algorithm.clone(),
             scratch_bytes_max: super::setup::scratch_bytes_max(options),
@@ -143,10 +145,12 @@ impl Planner {
                 && !(uneven && algorithm.needs_uniform_sizes())
         };
         let mut able: Vec<usize> = (0..self.algorithms.len()).filter(serves).collect();
-        if let Some(wanted) = &self.wanted
-            && able.iter().any(|&index| self.algorithms[index].name() == wanted)
-        {
-            able.retain(|&index| self.algorithms[index].name() == wanted);
+        if let Some(wanted) = &self.wanted {
+            let is_wanted = |&index: &usize| self.algorithms[index].label(&shapes[0]) == *wanted;
+            let chosen: Vec<usize> = able.iter().copied().filter(is_wanted).collect();
+            if !chosen.is_empty() {
+                able = chosen;
+            }
         }
         let cut: Vec<(u32, u32)> =
             able.iter().map(|&index| self.segments(request, index, &shapes)).collect();
@@ -200,7 +204,7 @@ impl Planner {
             reduced_blocks: cost.reduced_blocks,
         });
         Candidate {
-            name: algorithm.name().to_owned(),
+            name: algorithm.label(shape),
             blocks: cost.blocks,
             segments,
             levels: levels.collect(),
@@ -267,13 +271,27 @@ impl Planner {
     }
 }
 
-fn unknown_algorithm(name: &str, known: &[AlgorithmRef]) -> Error {
-    let mut names: Vec<&str> = known.iter().map(|algorithm| algorithm.name()).collect();
-    names.sort_unstable();
-    names.dedup();
+/// What algorithms are called in the calls they serve on `ranks` ranks.
+fn labels(algorithms: &[AlgorithmRef], ranks: Rank) -> BTreeSet<String> {
+    let shapes = Collective::ALL.map(|collective| Shape {
+        collective,
+        ranks,
+        root: 0,
+        in_place: false,
+        reproducible: false,
+    });
+    let served = |algorithm: &AlgorithmRef| {
+        let of = |shape: &Shape| algorithm.serves(shape).then(|| algorithm.label(shape));
+        shapes.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    algorithms.iter().flat_map(served).collect()
+}
+
+fn unknown_algorithm(wanted: &str, known: &BTreeSet<String>) -> Error {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     Error::InvalidArgument {
         operation: "init",
-        reason: format!("no algorithm is called {name}; there are {}", names.join(", ")),
+        reason: format!("no algorithm is called {wanted} here; there are {}", known.join(", ")),
     }
 }
 

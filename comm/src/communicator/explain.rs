@@ -64,7 +64,7 @@ impl Communicator {
         let decision = &choice.decision;
         Ok(Explanation {
             collective: request.collective.name(),
-            algorithm: choice.algorithm.name().to_owned(),
+            algorithm: decision.winner.name.clone(),
             transport: if wires.is_empty() { "none".to_owned() } else { wires.join("+") },
             segments: choice.segments,
             steps: plan.program.steps(),

@@ -146,7 +146,11 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         placement,
     })?;
     Ok(Plan {
-        fingerprint: fingerprint::of_request(request, choice.algorithm.name(), choice.segments),
+        fingerprint: fingerprint::of_request(
+            request,
+            &choice.decision.winner.name,
+            choice.segments,
+        ),
         lane: lane(request, planner.ranks()),
         request: request.clone(),
         in_place,

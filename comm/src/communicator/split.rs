@@ -83,7 +83,7 @@ impl Communicator {
         let me = u32::try_from(me).unwrap_or(Rank::MAX);
         let deadline = setup::deadline_after(inner.options.timeout);
         let options = inner.options.clone();
-        let constants = inner.planner.constants().clone();
+        let constants = *inner.planner.constants();
         Self::assemble(&inner.job, id, me, members, options, constants, deadline)
     }
 }

@@ -219,6 +219,18 @@ impl Hierarchical {
         format!("{}: {}", self.mode.name(), phases.join(", "))
     }
 
+    /// The mode and the algorithm of each phase of `shape`, in order: `split_rail(direct,ring,
+    /// direct)`. Names this schedule among those that other algorithms of the levels would give.
+    pub fn label(&self, shape: &Shape) -> String {
+        let phases = self.heads(shape, 1).into_iter().filter_map(|teams| teams.into_iter().next());
+        let of = |phase: Phase| match &self.across {
+            Across::Nested(nested) if phase.across => Some(nested.label(&phase.shape)),
+            _ => Some(self.pick(phase.across, &phase.shape)?.name().to_owned()),
+        };
+        let phases = phases.filter_map(of).collect::<Vec<_>>();
+        format!("{}({})", self.mode.name(), phases.join(","))
+    }
+
     /// The algorithm for a phase's schedule among its members.
     fn pick(&self, across: bool, shape: &Shape) -> Option<&dyn Algorithm> {
         match &self.across {
