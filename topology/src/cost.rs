@@ -11,7 +11,7 @@
 //! * A step follows the one that feeds it in chunks, so a rank that sends m messages in r rounds
 //!   waits r - m rounds of one chunk more than its own messages take.
 //! * A schedule in k segments runs its levels beside each other: the slowest level takes k turns,
-//!   the others are paid once.
+//!   the others are paid once. A turn includes the latency of its rounds.
 //!
 //! After Hockney, "The communication challenge for MPP", 1994, and the overhead of Culler and
 //! others, "LogP", 1993.
@@ -101,11 +101,12 @@ pub fn predict(candidate: &Candidate, work: &Work, constants: &Constants) -> Pre
     let (mut once, mut slowest) = (0.0, 0.0_f64);
     for level in &candidate.levels {
         let part = seconds(level, candidate.blocks, segments, work, constants);
-        // One segment's share of what keeps the rank busy.
-        let turn = part.overhead + (part.transfer + part.reduce) / segments;
-        once += part.latency + turn;
+        // What one segment takes here. The next one follows it on the same pipes in order, so
+        // the waits of a level's rounds are paid by every segment.
+        let turn = part.latency + part.overhead + (part.transfer + part.reduce) / segments;
+        once += turn;
         slowest = slowest.max(turn);
-        sum.latency += part.latency;
+        sum.latency += part.latency * segments;
         sum.overhead += part.overhead * segments;
         sum.transfer += part.transfer;
         sum.reduce += part.reduce;
@@ -330,7 +331,7 @@ pub(crate) mod tests {
             (predict(&both, &work, &simple()), predict(&four, &work, &simple()));
         assert_eq!(apart.total_ns, 2 * one.total_ns);
         // Five turns of a quarter.
-        let turn = 600 + (one.transfer_ns + one.reduce_ns) / 4;
-        assert_eq!(together.total_ns, 2 * 3000 + 5 * turn);
+        let turn = 3000 + 600 + (one.transfer_ns + one.reduce_ns) / 4;
+        assert_eq!(together.total_ns, 5 * turn);
     }
 }

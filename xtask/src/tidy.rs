@@ -128,10 +128,12 @@ fn rust(path: &str, text: &str, violations: &mut Vec<String>) {
         if let Some(word) = unfinished.iter().find(|word| line.contains(word.as_str())) {
             violations.push(format!("{place}: {word}"));
         }
-        if library && !in_tests && !path.starts_with(WAIT_ROOM) {
-            if let Some(word) = blocking.iter().find(|word| code.contains(word.as_str())) {
-                violations.push(format!("{place}: {word} blocks outside the one wait loop"));
-            }
+        if library
+            && !in_tests
+            && !path.starts_with(WAIT_ROOM)
+            && let Some(word) = blocking.iter().find(|word| code.contains(word.as_str()))
+        {
+            violations.push(format!("{place}: {word} blocks outside the one wait loop"));
         }
     }
 }

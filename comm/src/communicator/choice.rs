@@ -58,9 +58,9 @@ struct Slots {
 
 /// Ranks whose schedules are looked at for their need of scratch memory; beyond it a sample.
 const RANKS_EXAMINED_MAX: Rank = 64;
-/// Segments of a composed schedule are about this long, so that its levels overlap.
-const OVERLAP_BYTES: usize = 512 << 10;
-const OVERLAP_SEGMENTS_MAX: usize = 32;
+/// Segments that only let levels overlap are not made shorter, or more, than this.
+const SEGMENT_BYTES_MIN: usize = 128 << 10;
+const SEGMENTS_MAX: usize = 64;
 /// A step follows the one that feeds it about this far behind.
 const CHUNK_BYTES: u64 = 128 << 10;
 /// What a call is taken for whose size not every rank knows.
@@ -152,19 +152,25 @@ impl Planner {
                 able = chosen;
             }
         }
-        let cut: Vec<(u32, u32)> =
-            able.iter().map(|&index| self.segments(request, index, &shapes)).collect();
-        let candidates: Vec<Candidate> = able
+        let cut: Vec<(usize, u32, u32)> = able
             .iter()
-            .zip(&cut)
-            .map(|(&index, &(segments, _))| self.candidate(index, &shapes[0], segments))
+            .flat_map(|&index| {
+                let (least, most, stages) = self.segments(request, index, &shapes);
+                let doubled =
+                    move |&segments: &u32| Some(segments * 2).filter(|&more| more <= most);
+                std::iter::successors(Some(least), doubled)
+                    .map(move |segments| (index, segments, segments.min(stages + 1)))
+            })
+            .collect();
+        let candidates: Vec<Candidate> = cut
+            .iter()
+            .map(|&(index, segments, _)| self.candidate(index, &shapes[0], segments))
             .collect();
         let Some(decision) = choose(&candidates, &self.work(request), &self.constants) else {
             return Err(self.unserved(request));
         };
-        let chosen = decision.winner.index;
-        let algorithm = self.algorithms[able[chosen]].clone();
-        let (segments, window) = cut[chosen];
+        let (index, segments, window) = cut[decision.winner.index];
+        let algorithm = self.algorithms[index].clone();
         Ok(Choice { algorithm, segments, window, decision })
     }
 
@@ -237,25 +243,25 @@ impl Planner {
         }
     }
 
-    /// How many pipeline segments: enough that scratch memory fits its budget, and enough for
-    /// the levels of a composed schedule to overlap. The same on every rank.
-    fn segments(&self, request: &Request, index: usize, shapes: &[Shape; 2]) -> (u32, u32) {
+    /// Pipeline segments to choose from, least and most, and the stages of the schedule: enough
+    /// that scratch memory fits its budget, and as many more as let the levels of a composed
+    /// schedule overlap. The same on every rank.
+    fn segments(&self, request: &Request, index: usize, shapes: &[Shape; 2]) -> (u32, u32, u32) {
         let slots = shapes.each_ref().map(|shape| self.slots(index, shape));
         let need = slots.iter().map(|&s| scratch_bytes(request, s)).max().unwrap_or(0);
         let stages = slots.iter().map(|s| s.stages).max().unwrap_or(1);
-        let overlap = match agreed_bytes(request, self.ranks) {
-            Some(bytes) if stages > 1 => (bytes / OVERLAP_BYTES).min(OVERLAP_SEGMENTS_MAX),
-            _ => 1,
-        };
-        let window = stages as usize + 1;
         // Half the budget, so that two operations can run at a time.
         let budget = (self.scratch_bytes_max / 2).max(1);
-        if need <= budget && overlap <= 1 {
-            return (1, 1);
-        }
-        let segments = (need * window).div_ceil(budget).max(overlap).max(2);
-        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
-        (segments, segments.min(stages + 1))
+        let least = match need <= budget {
+            true => 1,
+            false => (need * (stages as usize + 1)).div_ceil(budget).max(2),
+        };
+        let most = match agreed_bytes(request, self.ranks) {
+            Some(bytes) if stages > 1 => (bytes / SEGMENT_BYTES_MIN).min(SEGMENTS_MAX),
+            _ => 1,
+        };
+        let number = |segments: usize| u32::try_from(segments).unwrap_or(u32::MAX);
+        (number(least), number(most.max(least)), stages)
     }
 
     /// Scratch slots of the neediest of the examined ranks, which are the same on every rank.
