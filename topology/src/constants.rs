@@ -93,7 +93,7 @@ impl Default for Constants {
                 shared_memory_local: link(0.3e-6, 0.15e-6, 7e9, 60e9, 0.01),
                 shared_memory: link(0.6e-6, 0.15e-6, 5e9, 40e9, 0.01),
                 tcp_loopback: link(10e-6, 3e-6, 3e9, 20e9, 0.01),
-                tcp: link(20e-6, 3e-6, 2.8e9, 2.8e9, 0.02),
+                tcp: link(20e-6, 3e-6, 2.8e9, 2.8e9, 0.002),
             },
         }
     }
