@@ -47,7 +47,7 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
             cargo(root)
                 .env("RUSTFLAGS", "--cfg syncline_loom")
                 .env("CARGO_TARGET_DIR", "target/loom")
-                .args(["test", "--package", "syncline", "--lib", "loom"]),
+                .args(["test", "--package", "syncline", "--lib", "model"]),
             &mut totals,
         )
     })?;
