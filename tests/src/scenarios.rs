@@ -22,6 +22,8 @@ pub fn run(name: &str, comm: &Communicator) -> Result<String, String> {
         "in_flight" => in_flight(comm),
         "coalesced" => coalesced(comm),
         "split" => split(comm),
+        "grouped" => grouped(comm).map_err(|e| e.to_string()),
+        "reproducible" => reproducible(comm),
         "late" => late(comm),
         other => Err(format!("no scenario {other}")),
     }
@@ -141,6 +143,80 @@ fn split(comm: &Communicator) -> Result<String, String> {
         return Err("two communicators disturbed each other".to_owned());
     }
     Ok("split, subset, duplicate".to_owned())
+}
+
+/// Sends and receives that would block each other one by one, and reductions of several types.
+fn grouped(comm: &Communicator) -> syncline::Result<String> {
+    let (rank, ranks) = (comm.rank(), comm.ranks());
+    let (next, last) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+    // More than a pipe holds, so that a send alone would wait for its receive.
+    let out = vec![rank; 2_000_000];
+    for _ in 0..3 {
+        let mut from_last = vec![u32::MAX; out.len()];
+        let (mut a, mut b) = (vec![1.5f32; 1000], vec![rank as f32; 10]);
+        let (mut c, mut d) = ([u64::from(rank)], vec![2.5f32; 100_000]);
+        comm.group(|group| {
+            group.send(&out, next)?;
+            group.all_reduce(&mut a, ReduceOp::Sum);
+            group.all_reduce(&mut b, ReduceOp::Sum);
+            group.all_reduce(&mut c, ReduceOp::Max);
+            group.all_reduce(&mut d, ReduceOp::Sum);
+            group.recv(&mut from_last, last)
+        })?;
+        let sum = ranks as f32;
+        assert!(from_last.iter().all(|&x| x == last));
+        assert!(a.iter().all(|&x| x == 1.5 * sum) && d.iter().all(|&x| x == 2.5 * sum));
+        assert!(b.iter().all(|&x| x == sum * (sum - 1.0) / 2.0) && c == [u64::from(ranks - 1)]);
+    }
+    let refused = comm.group(|group| group.send(&out, ranks)).unwrap_err().to_string();
+    assert!(refused.contains("is not a rank"), "{refused}");
+    Ok("grouped".to_owned())
+}
+
+/// A number without a pattern, the same wherever it is computed.
+fn noise(rank: u32, index: usize) -> f32 {
+    let mut x = (u64::from(rank) << 32 | index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^= x >> 29;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mantissa = (x >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    mantissa * f32::from(1u16 << (x & 15))
+}
+
+/// The canonical tree over ranks `first` to `first + ranks - 1` (ADR 0004), by its definition.
+fn canonical(first: u32, ranks: u32, index: usize) -> f32 {
+    if ranks == 1 {
+        return noise(first, index);
+    }
+    let half = 1 << (u32::BITS - 1 - (ranks - 1).leading_zeros());
+    canonical(first, half, index) + canonical(first + half, ranks - half, index)
+}
+
+/// Sums of numbers that round, in the bits that the canonical tree gives.
+fn reproducible(comm: &Communicator) -> Result<String, String> {
+    let (rank, ranks) = (comm.rank(), comm.ranks());
+    let text = |error: syncline::Error| error.to_string();
+    for count in [1usize, 17, 5000, 300_000] {
+        let mine: Vec<f32> = (0..count).map(|i| noise(rank, i)).collect();
+        let right = |got: &[f32], from: usize, upto: u32| {
+            let expected = |i: usize| canonical(0, upto, from + i).to_bits();
+            got.iter().enumerate().all(|(i, x)| x.to_bits() == expected(i))
+        };
+        let mut sum = mine.clone();
+        comm.all_reduce(&mut sum, ReduceOp::Sum).map_err(text)?;
+        let mut rooted = vec![0f32; count];
+        comm.reduce(&mine, &mut rooted, ReduceOp::Sum, ranks - 1).map_err(text)?;
+        let mut prefix = mine.clone();
+        comm.scan(&mut prefix, ReduceOp::Sum).map_err(text)?;
+        let whole: Vec<f32> = (0..count * ranks as usize).map(|i| noise(rank, i)).collect();
+        let mut block = vec![0f32; count];
+        comm.reduce_scatter(&whole, &mut block, ReduceOp::Sum).map_err(text)?;
+        let at_root = rank != ranks - 1 || right(&rooted, 0, ranks);
+        let parts = right(&block, count * rank as usize, ranks) && right(&prefix, 0, rank + 1);
+        if !right(&sum, 0, ranks) || !at_root || !parts {
+            return Err(format!("rank {rank}: {count} elements: not the canonical sum"));
+        }
+    }
+    Ok("the canonical bits".to_owned())
 }
 
 /// The last rank comes 5 s late; the others report the share of a core their wait used.

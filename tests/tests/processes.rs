@@ -56,6 +56,18 @@ fn coalesced_tensors() {
 }
 
 #[test]
+fn groups() {
+    over("shm", "grouped", [1, 2, 5]);
+    over("tcp", "grouped", [3]);
+}
+
+#[test]
+fn reproducible_sums_are_canonical_over_every_wire() {
+    over("shm", "reproducible", [1, 2, 3, 6, 8, 13]);
+    over("tcp", "reproducible", [2, 5, 8]);
+}
+
+#[test]
 fn split_communicators() {
     over("shm", "split", [1, 2, 5]);
     over("tcp", "split", [4]);

@@ -19,7 +19,9 @@ fn main() -> ExitCode {
         std::env::var(name).expect(name).parse().expect("a number in the environment")
     };
     let file = std::env::var_os(launch::FILE).expect("a rendezvous file").into();
-    let options = Options { transport, timeout: Duration::from_secs(60), ..Options::default() };
+    let reproducible = scenario == "reproducible";
+    let timeout = Duration::from_secs(60);
+    let options = Options { transport, timeout, reproducible, ..Options::default() };
     let at = Rendezvous::File(file);
     let comm = match Communicator::init(&at, number(launch::RANK), number(launch::WORLD), options) {
         Ok(comm) => comm,
