@@ -50,6 +50,15 @@ pub fn every_size(ranks: usize) -> Vec<Request> {
         requests.push(Request::new(collective, DType::F32, 600_000 / ranks));
     }
     requests.extend(uneven(ranks));
+    // More than the scratch budget, where the multiplied input needs a copy.
+    let scaled = ReduceOp::PreMulSum(0.5);
+    for (collective, count) in [
+        (Collective::ReduceScatter, 3_000_001 / ranks),
+        (Collective::Reduce, 2_500_001),
+        (Collective::ExScan, 2_500_001),
+    ] {
+        requests.push(Request::new(collective, DType::F32, count).op(scaled));
+    }
     requests
 }
 

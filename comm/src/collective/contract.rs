@@ -46,6 +46,22 @@ impl Contract {
         self.check_one("in-place", Some(self.in_place_elements()), buffer)
     }
 
+    /// Checks the buffers' lengths, in bytes, for elements of `size` bytes; `input: None` is in
+    /// place.
+    pub fn check_bytes(&self, size: usize, input: Option<usize>, output: usize) -> Result<()> {
+        for bytes in [input.unwrap_or(0), output] {
+            if !bytes.is_multiple_of(size) {
+                let reason =
+                    format!("a buffer of {bytes} bytes does not hold whole elements of {size}");
+                return refuse(self.collective, reason);
+            }
+        }
+        match input {
+            Some(input) => self.check_lengths(input / size, output / size),
+            None => self.check_in_place_length(output / size),
+        }
+    }
+
     fn check_one(&self, which: &str, needed: Option<usize>, given: usize) -> Result<()> {
         match needed {
             Some(needed) if needed != given => refuse(

@@ -8,6 +8,7 @@ mod fingerprint;
 mod group;
 mod message;
 mod options;
+mod pieces;
 mod place;
 mod plan;
 mod setup;
@@ -25,7 +26,7 @@ pub use work::Work;
 
 pub use crate::rendezvous::{Rendezvous, UniqueId};
 
-use crate::collective::{Counts, Request};
+use crate::collective::{self, Counts, InPlace, Request};
 use crate::engine::{
     Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
 };
@@ -182,9 +183,24 @@ impl Communicator {
     /// [`Error::Timeout`], [`Error::Mismatch`], [`Error::Protocol`] when it cannot be finished,
     /// after which the communicator takes no more calls.
     pub fn run(&self, request: &Request, input: Option<&[u8]>, output: &mut [u8]) -> Result<()> {
+        if self.needs_pieces(request) {
+            let contract = collective::contract(request, self.rank(), self.ranks())?;
+            let size = request.dtype.size();
+            contract.check_bytes(size, input.map(<[u8]>::len), output.len())?;
+            let output_at = match (input, contract.in_place) {
+                (None, InPlace::OutputInInput(elements)) => elements * size,
+                _ => 0,
+            };
+            return self.run_in_pieces(request, input, (output, output_at));
+        }
+        self.run_whole(request, input, output)
+    }
+
+    fn run_whole(&self, request: &Request, input: Option<&[u8]>, output: &mut [u8]) -> Result<()> {
         let in_place = input.is_none();
         let plan = self.inner.plan(request, in_place)?;
-        plan.check_bytes(input.map(<[u8]>::len), output.len())?;
+        let size = request.dtype.size();
+        plan.contract.check_bytes(size, input.map(<[u8]>::len), output.len())?;
         let loan = Loan::new(input.unwrap_or(&[]), output);
         let buffers = if in_place {
             Buffers::in_place(loan.output)

@@ -8,7 +8,7 @@ use super::choice::{Choice, Planner};
 use super::fingerprint;
 use crate::collective::{self, Contract, Counts, Request};
 use crate::engine::{Compile, Lengths, OpMeta, Placement, Program, Sizes};
-use crate::error::{Error, Rank, Result};
+use crate::error::{Rank, Result};
 use crate::reduce::ReduceOp;
 use crate::schedule::{Collective, Shape, pipelined};
 use crate::transport::Lane;
@@ -45,22 +45,6 @@ impl Plan {
         } else {
             self.contract.check_lengths(input, output)
         }
-    }
-
-    /// Checks the buffers' lengths, in bytes; `input: None` is in place.
-    pub(super) fn check_bytes(&self, input: Option<usize>, output: usize) -> Result<()> {
-        let size = self.request.dtype.size();
-        for bytes in [input.unwrap_or(0), output] {
-            if !bytes.is_multiple_of(size) {
-                return Err(Error::InvalidArgument {
-                    operation: self.request.collective.name(),
-                    reason: format!(
-                        "a buffer of {bytes} bytes does not hold whole elements of {size} bytes"
-                    ),
-                });
-            }
-        }
-        self.check_elements(input.is_none(), input.unwrap_or(0) / size, output / size)
     }
 
     fn serves(&self, request: &Request, in_place: bool) -> bool {
