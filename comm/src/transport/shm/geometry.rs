@@ -24,7 +24,7 @@ pub(super) const RANK_BYTES: usize = 128;
 /// Smallest ring that still carries frames of a useful size.
 const RING_BYTES_MIN: usize = 16 * 1024;
 /// Largest rings per lane, in lane order: what stays in a core's second-level cache is enough.
-const RING_BYTES_MAX: [usize; 3] = [1 << 20, 2 << 20, 1 << 20];
+const RING_BYTES_MAX: [usize; 3] = [1 << 20, 1 << 20, 1 << 20];
 /// Frames of this size move at full speed; larger ones only leave the cache.
 const FRAME_BYTES_PREFERRED: usize = 128 * 1024;
 /// Ranks of one host: twice what the default budget serves.
