@@ -14,7 +14,7 @@ use crate::collective::{Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
 use crate::schedule::hierarchy::Mode;
-use crate::schedule::{Collective, Schedule, Shape, Space};
+use crate::schedule::{Collective, Schedule, Shape, Slot, Space};
 
 /// A decision, and what led to it.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub(super) struct Planner {
 #[derive(Clone, Copy, Default)]
 struct Slots {
     work: usize,
+    /// Those of them that do not lie in the output where the formats have the same width.
+    work_apart: usize,
     stage: usize,
     /// Blocks that one count is cut into; 0 where each block has a count of its own.
     blocks: usize,
@@ -310,7 +312,8 @@ fn scratch_bytes(request: &Request, slots: Slots) -> usize {
         Counts::Uniform(count) => count.div_ceil(slots.blocks.max(1)),
     };
     let dtype = request.dtype;
-    elements * (slots.work * dtype.accumulator().size() + slots.stage * dtype.size())
+    let work = if dtype.is_narrow() { slots.work } else { slots.work_apart };
+    elements * (work * dtype.accumulator().size() + slots.stage * dtype.size())
 }
 
 fn examined(shape: &Shape) -> impl Iterator<Item = Rank> {
@@ -321,8 +324,15 @@ fn examined(shape: &Shape) -> impl Iterator<Item = Rank> {
 }
 
 fn slots_of(schedule: &Schedule) -> Slots {
+    let in_output = |(index, slot): (usize, &Slot)| {
+        let at = schedule.work_in_output.map(|first| first as usize + index);
+        matches!((slot, at.and_then(|at| schedule.output.get(at))),
+            (Slot::Of(block), Some(output)) if block == output)
+    };
+    let lying_in_output = schedule.work.iter().enumerate().filter(|&slot| in_output(slot)).count();
     Slots {
         work: schedule.work.len(),
+        work_apart: schedule.work.len() - lying_in_output,
         stage: schedule.stage.len(),
         blocks: match schedule.space {
             Space::Vector { blocks } => blocks as usize,
@@ -336,6 +346,7 @@ impl Slots {
     fn most(self, other: Self) -> Self {
         Self {
             work: self.work.max(other.work),
+            work_apart: self.work_apart.max(other.work_apart),
             stage: self.stage.max(other.stage),
             blocks: self.blocks.max(other.blocks),
             stages: self.stages.max(other.stages),
