@@ -176,7 +176,7 @@ impl Communicator {
     }
 
     /// Runs one collective on untyped buffers. `input: None` is in place: `output` is the one
-    /// buffer, laid out as [`InPlace`](crate::collective::InPlace) says.
+    /// buffer, laid out as [`InPlace`] says.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] before anything is sent; [`Error::PeerLost`],
