@@ -22,6 +22,7 @@
 
 pub mod collective;
 pub mod communicator;
+pub mod control;
 pub mod engine;
 pub mod error;
 pub mod memory;

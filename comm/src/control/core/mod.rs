@@ -1,0 +1,281 @@
+//! The control protocol of one member, without I/O.
+//!
+//! Whoever drives it hands in what happened ([`Core::handle`], the local requests, the passing of
+//! time) and carries out what comes back ([`Core::next_output`]). Nothing here blocks, reads a
+//! clock, or knows of sockets. All ranks are **job ranks**: the numbers of the rendezvous, which
+//! stay the same in every communicator made from the first one.
+
+mod cause;
+mod message;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use cause::{Absence, Cause};
+pub use message::Message;
+
+use crate::error::Rank;
+
+/// Names a communicator among all of the job's.
+pub type CommId = u64;
+
+/// One operation of a communicator, as its sequence counter numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// The collective of this number.
+    Collective(u64),
+    /// The `number`-th message from one rank to another.
+    Message {
+        /// Who sends.
+        from: Rank,
+        /// Who receives.
+        to: Rank,
+        /// Its number among the messages from `from` to `to`.
+        number: u64,
+    },
+}
+
+/// Where a rank is in an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It has not called it; `last` says, in words, what it called last, if anything.
+    NotEntered {
+        /// Such as `all_reduce #41 (f32 x 1024, sum, ring)`.
+        last: Option<String>,
+    },
+    /// It is in it.
+    Running {
+        /// The call in words.
+        description: String,
+        /// Whom it waits for, in job ranks.
+        waits_for: Vec<Rank>,
+    },
+    /// It has finished it.
+    Done {
+        /// The call in words.
+        description: String,
+    },
+    /// It has no record of it any more, or the communicator is closed here.
+    Unknown,
+}
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A message came. Messages between two members may be repeated and overtake each other.
+    Message {
+        /// Who sent it; authenticated.
+        from: Rank,
+        /// What it says.
+        message: Message,
+    },
+    /// The link to a member broke, and could not be made again; or it cannot be made at all. Its
+    /// process or host is gone.
+    Lost {
+        /// Who.
+        peer: Rank,
+        /// How that was noticed, in words.
+        how: String,
+    },
+    /// The answer to [`Output::Inspect`].
+    Inspected {
+        /// The question's number.
+        query: u64,
+        /// Where this rank is in the operation.
+        progress: Progress,
+    },
+}
+
+/// What is to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send this; make a link first if there is none. Links are kept until the job ends. When
+    /// that is not possible, hand in [`Input::Lost`].
+    Send {
+        /// To whom.
+        to: Rank,
+        /// What.
+        message: Message,
+    },
+    /// Keep a link to `peer` from now on, so that its end is noticed; `None`: to nobody. Replaces
+    /// the previous choice.
+    Watch(Option<Rank>),
+    /// Say where this rank is in an operation, by [`Input::Inspected`].
+    Inspect {
+        /// Number of the question.
+        query: u64,
+        /// The communicator.
+        comm: CommId,
+        /// The operation.
+        operation: Operation,
+    },
+    /// The communicator has failed here, and why; once per communicator. End its operations.
+    Failed {
+        /// Which.
+        comm: CommId,
+        /// Why.
+        cause: Cause,
+    },
+    /// An agreement that this rank asked for has ended.
+    Agreed {
+        /// The communicator.
+        comm: CommId,
+        /// Number of the agreement in the communicator, counted from 0.
+        number: u64,
+        /// What was agreed, or why this rank has no part in it.
+        outcome: Result<Agreed, Excluded>,
+    },
+}
+
+/// What the survivors agreed on; the same at all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Bitwise AND of what they brought.
+    pub flags: u64,
+    /// The members that have no part any more, ascending.
+    pub failed: Vec<Rank>,
+}
+
+/// The others agreed without this rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// In words.
+    pub reason: String,
+}
+
+/// How long the protocol waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// After this a member that does not answer a question counts as silent.
+    pub answer_max: Duration,
+    /// After this an investigation ends with what is known.
+    pub investigation_max: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            answer_max: Duration::from_millis(300),
+            investigation_max: Duration::from_millis(800),
+        }
+    }
+}
+
+/// The control protocol of one member.
+#[derive(Debug)]
+pub struct Core {
+    me: Rank,
+    ranks: Rank,
+    timings: Timings,
+}
+
+impl Core {
+    /// Member `me` of a job of `ranks`.
+    pub fn new(me: Rank, ranks: Rank, timings: Timings) -> Self {
+        Self { me, ranks, timings }
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        todo!("{now:?} {input:?} {} {} {:?}", self.me, self.ranks, self.timings)
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Duration) {
+        todo!("{now:?}")
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub fn next_tick(&self) -> Option<Duration> {
+        todo!()
+    }
+
+    /// The next thing to do, until there is nothing.
+    pub fn next_output(&mut self) -> Option<Output> {
+        todo!()
+    }
+
+    /// This rank now has a communicator of these members, listed by rank in it. Others may have
+    /// opened it, and even failed in it, before.
+    pub fn open(&mut self, now: Duration, comm: CommId, members: Arc<[Rank]>) {
+        todo!("{now:?} {comm} {members:?}")
+    }
+
+    /// This rank leaves the communicator in good order.
+    pub fn close(&mut self, now: Duration, comm: CommId) {
+        todo!("{now:?} {comm}")
+    }
+
+    /// This rank's engine lost its pipe to `peer`: find out why. [`Output::Failed`] follows
+    /// within [`Timings::investigation_max`].
+    pub fn suspect(&mut self, now: Duration, comm: CommId, peer: Rank, how: &str) {
+        todo!("{now:?} {comm} {peer} {how}")
+    }
+
+    /// `peer` broke the wire protocol. [`Output::Failed`] follows.
+    pub fn protocol_broken(&mut self, now: Duration, comm: CommId, peer: Rank, reason: &str) {
+        todo!("{now:?} {comm} {peer} {reason}")
+    }
+
+    /// An operation of this rank, `description` in words, made no progress for `after`, while it
+    /// waited for `waits_for`: find out who holds it up. [`Output::Failed`] follows within
+    /// [`Timings::investigation_max`].
+    pub fn stalled(&mut self, now: Duration, comm: CommId, stall: Stall) {
+        todo!("{now:?} {comm} {stall:?}")
+    }
+
+    /// `peer` is in another operation than this rank: find out in which. [`Output::Failed`]
+    /// follows within [`Timings::investigation_max`].
+    pub fn mismatch(&mut self, now: Duration, comm: CommId, mismatch: Mismatch) {
+        todo!("{now:?} {comm} {mismatch:?}")
+    }
+
+    /// Ends the communicator everywhere; the members stay members.
+    pub fn revoke(&mut self, now: Duration, comm: CommId, reason: &str) {
+        todo!("{now:?} {comm} {reason}")
+    }
+
+    /// Ends the communicator everywhere, because this rank gives up. It has no part in later
+    /// agreements.
+    pub fn abort(&mut self, now: Duration, comm: CommId, reason: &str) {
+        todo!("{now:?} {comm} {reason}")
+    }
+
+    /// Takes part in the communicator's next agreement; answers its number. [`Output::Agreed`]
+    /// follows by `deadline`, or a little later: ranks that have not come by then are left out.
+    /// Works on communicators that failed.
+    pub fn agree(&mut self, now: Duration, comm: CommId, flags: u64, deadline: Duration) -> u64 {
+        todo!("{now:?} {comm} {flags} {deadline:?}")
+    }
+
+    /// This member leaves the job in good order: tells whoever watches it.
+    pub fn leave(&mut self, now: Duration) {
+        todo!("{now:?}")
+    }
+}
+
+/// What a rank knows of an operation that does not move.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    /// Which.
+    pub operation: Operation,
+    /// In words.
+    pub description: String,
+    /// Whom this rank waits for.
+    pub waits_for: Vec<Rank>,
+    /// For how long nothing moved.
+    pub after: Duration,
+}
+
+/// What a rank knows of a call that differs.
+#[derive(Clone, Debug)]
+pub struct Mismatch {
+    /// What this rank called.
+    pub operation: Operation,
+    /// In words.
+    pub description: String,
+    /// Who called something else.
+    pub peer: Rank,
+    /// What its frame said: the low 32 bits of its sequence number, and its fingerprint.
+    pub theirs: (u32, u64),
+}
