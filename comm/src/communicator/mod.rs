@@ -52,9 +52,17 @@ pub struct Communicator {
     inner: Arc<Inner>,
 }
 
+/// What tells a communicator from all others of its job; the same on all its ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    id: u64,
+    /// Counts the changes of members that led to it; communicators made by `split` inherit it.
+    epoch: u32,
+}
+
 struct Inner {
     job: Arc<Job>,
-    id: u64,
+    identity: Identity,
     me: Rank,
     members: Arc<[MemberInfo]>,
     hosts: u32,
@@ -76,7 +84,8 @@ struct Inner {
 impl std::fmt::Debug for Communicator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Communicator")
-            .field("id", &self.inner.id)
+            .field("id", &self.inner.identity.id)
+            .field("epoch", &self.inner.identity.epoch)
             .field("rank", &self.rank())
             .field("ranks", &self.ranks())
             .finish_non_exhaustive()
@@ -104,13 +113,13 @@ impl Communicator {
         let joined = join(at, &participant, &mut wait_until_readable)?;
         let job = Arc::new(Job { listener: joined.listener });
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
-        Self::assemble(&job, ROOT_ID, rank, joined.members.into(), options, constants, deadline)
+        Self::assemble(&job, ROOT, rank, joined.members.into(), options, constants, deadline)
     }
 
     /// Makes a communicator of `members`, of whom every one does the same now.
     fn assemble(
         job: &Arc<Job>,
-        id: u64,
+        identity: Identity,
         me: Rank,
         members: Arc<[MemberInfo]>,
         options: Options,
@@ -119,7 +128,8 @@ impl Communicator {
     ) -> Result<Self> {
         let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
         let planner = Planner::new(me, &members, &options, constants)?;
-        let setup = setup::Plan { job, id, me, members: &members, options: &options, deadline };
+        let setup =
+            setup::Plan { job, identity, me, members: &members, options: &options, deadline };
         let wires = setup.wires()?;
         let name = |m: &MemberInfo| Peer { rank: m.rank, host: m.host.clone() };
         let names = wires.names(me);
@@ -136,7 +146,7 @@ impl Communicator {
         Ok(Self {
             inner: Arc::new(Inner {
                 job: Arc::clone(job),
-                id,
+                identity,
                 me,
                 hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
                 oversubscribed: place::oversubscribed(&members, me),
@@ -218,8 +228,8 @@ impl Communicator {
     }
 }
 
-/// Names a job's first communicator.
-const ROOT_ID: u64 = 0;
+/// A job's first communicator.
+const ROOT: Identity = Identity { id: 0, epoch: 0 };
 
 impl Inner {
     fn ranks(&self) -> Rank {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::Job;
 use super::options::{Options, TransportChoice};
+use super::{Identity, Job};
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::{Address, Dial, Hello, Inbox, MemberInfo, Purpose};
@@ -35,8 +35,7 @@ pub(super) struct Wires {
 /// One communicator in the making.
 pub(super) struct Plan<'a> {
     pub(super) job: &'a Job,
-    /// Names the communicator among all of the job's.
-    pub(super) id: u64,
+    pub(super) identity: Identity,
     pub(super) me: Rank,
     /// Its members, by rank.
     pub(super) members: &'a [MemberInfo],
@@ -85,7 +84,8 @@ impl Plan<'_> {
             addresses: self.members[rank as usize].addresses.clone(),
         };
         let config = TcpConfig {
-            communicator: self.id,
+            communicator: self.identity.id,
+            epoch: self.identity.epoch,
             rank: self.me,
             peers: peers.iter().map(peer).collect(),
             buffer_bytes_max: self.options.staging_bytes_max / TCP_SHARE,
@@ -111,7 +111,11 @@ impl Plan<'_> {
 
     /// Passes the segment's descriptors to `receivers` ranks as they come.
     fn hand_out(&self, segment: &Segment, receivers: usize) -> Result<()> {
-        let inbox = self.job.listener.register(self.id, Purpose::Local).map_err(|e| self.io(&e))?;
+        let inbox = self
+            .job
+            .listener
+            .register(self.identity.id, Purpose::Local)
+            .map_err(|e| self.io(&e))?;
         let fds = segment.fds();
         let mut handing: Vec<(UnixStream, FdSender)> = Vec::new();
         let mut handed = 0;
@@ -150,7 +154,8 @@ impl Plan<'_> {
     fn fetch(&self, local: &[Rank]) -> Result<Vec<OwnedFd>> {
         let leader = &self.members[local[0] as usize];
         let hello = Hello {
-            communicator: self.id,
+            communicator: self.identity.id,
+            epoch: self.identity.epoch,
             purpose: Purpose::Local,
             lane: 0,
             from: self.me,

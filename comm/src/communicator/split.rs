@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fingerprint::Fingerprint;
-use super::{Communicator, setup};
+use super::{Communicator, Identity, setup};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
 
@@ -73,7 +73,11 @@ impl Communicator {
         let inner = &self.inner;
         // Groups of one split differ in their lowest rank.
         let lowest = ranks.iter().min().copied().unwrap_or(0);
-        let id = Fingerprint::new().word(inner.id).word(number).word(u64::from(lowest)).finish();
+        let id = Fingerprint::new()
+            .word(inner.identity.id)
+            .word(number)
+            .word(u64::from(lowest))
+            .finish();
         let member = |(&old, new): (&Rank, Rank)| MemberInfo {
             rank: new,
             ..inner.members[old as usize].clone()
@@ -84,6 +88,7 @@ impl Communicator {
         let deadline = setup::deadline_after(inner.options.timeout);
         let options = inner.options.clone();
         let constants = *inner.planner.constants();
-        Self::assemble(&inner.job, id, me, members, options, constants, deadline)
+        let identity = Identity { id, ..inner.identity };
+        Self::assemble(&inner.job, identity, me, members, options, constants, deadline)
     }
 }

@@ -240,6 +240,7 @@ impl Dialing {
     fn new(id: &UniqueId, me: &Participant<'_>) -> Result<Self> {
         let hello = Hello {
             communicator: 0,
+            epoch: 0,
             purpose: Purpose::Join,
             lane: 0,
             from: me.rank,

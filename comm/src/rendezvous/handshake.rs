@@ -45,6 +45,9 @@ pub enum Purpose {
     Pipe = 1,
     /// A channel between two processes of one host that can pass file descriptors.
     Local = 2,
+    /// A long-lived connection for messages between two members, dialled by job rank:
+    /// [`Hello::from`] and [`Hello::to`] are ranks in the job, whatever communicators they share.
+    Control = 3,
 }
 
 /// Who opened a connection, to whom, and what for.
@@ -52,6 +55,11 @@ pub enum Purpose {
 pub struct Hello {
     /// Identifies the communicator among all of the job's.
     pub communicator: u64,
+    /// Which life of the communicator, or of the job for [`Purpose::Control`], the sender is in:
+    /// 0 at first, higher after every change of members. See [`Listener::retire_epochs`].
+    ///
+    /// [`Listener::retire_epochs`]: super::Listener::retire_epochs
+    pub epoch: u32,
     /// What the connection is for.
     pub purpose: Purpose,
     /// Lane of a pipe, as `Lane as u8`; 0 otherwise.
@@ -73,7 +81,8 @@ impl Hello {
         encoder.u32(self.to);
         encoder.u8(self.purpose as u8);
         encoder.u8(self.lane);
-        encoder.raw(&[0; 6]);
+        encoder.raw(&[0; 2]);
+        encoder.u32(self.epoch);
         encoder.finish().try_into().expect("the fields above are 32 bytes")
     }
 
@@ -85,9 +94,16 @@ impl Hello {
             0 => Purpose::Join,
             1 => Purpose::Pipe,
             2 => Purpose::Local,
+            3 => Purpose::Control,
             _ => return Err(Malformed),
         };
-        Ok(Self { communicator, purpose, lane: decoder.u8()?, from, to, tag })
+        let lane = decoder.u8()?;
+        if decoder.u16()? != 0 {
+            return Err(Malformed);
+        }
+        let epoch = decoder.u32()?;
+        decoder.finish()?;
+        Ok(Self { communicator, epoch, purpose, lane, from, to, tag })
     }
 }
 

@@ -1,23 +1,27 @@
 //! The one listener of a process in a job: accepts, demands proof, and hands over.
 //!
-//! It has no thread. Whoever waits in a collective polls its descriptor and calls
-//! [`Listener::service`] when it is readable, on behalf of every communicator of the job.
+//! It has no thread of its own. Whoever waits at the rendezvous or in a collective polls
+//! [`Listener::fd`] and calls [`Listener::service`] when it is readable, on behalf of every
+//! communicator of the job. A thread that makes this its business says so by
+//! [`Listener::attend`]; from then on the others watch their [`Inbox`] alone. Any thread may call
+//! anything at any time: of several that service at once one does the work and the others return,
+//! and the lock that inboxes share with it is held for a few instructions at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::handshake::{Accepting, HandshakeError, Hello, Purpose};
+use super::desk::{Desk, Key, LastWords, Sorted};
+use super::handshake::{Accepting, HandshakeError, Purpose};
 use super::inbox::{Accepted, Inbox, Mailbox};
-use super::member::Verdict;
 use super::proof::JobKey;
 
 /// A connection that has not proved itself after this long is dropped.
@@ -26,25 +30,26 @@ const PROOF_TIME_MAX: Duration = Duration::from_secs(5);
 /// chance.
 const UNPROVEN_MAX: usize = 512;
 const CHANCE_TIME: Duration = Duration::from_millis(500);
-/// Proven connections kept for communicators that this process has not made yet.
-const UNCLAIMED_MAX: usize = 8192;
-/// Destroyed communicators remembered, to turn latecomers away.
-const RETIRED_MAX: usize = 4096;
+/// How often to look after what makes no event: proofs overdue, last words.
+const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
 const BACKLOG: i32 = 4096;
 const TCP_TOKEN: u64 = 0;
 const LOCAL_TOKEN: u64 = 1;
 const FIRST_TOKEN: u64 = 2;
 
-type Key = (u64, Purpose);
-
-struct State {
+/// Connections that have come in and not proved themselves yet.
+struct Entrance {
     unproven: HashMap<u64, Accepting>,
     next_token: u64,
-    mailboxes: HashMap<Key, Arc<Mailbox>>,
-    unclaimed: VecDeque<Accepted>,
-    retired: VecDeque<Key>,
-    /// Last words on connections whose buffer was full when their owner was dropped.
-    lingering: Vec<(OwnedFd, Vec<u8>, Instant)>,
+}
+
+/// How many connections a listener has dropped, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// They could not prove that they belong to the job.
+    pub strangers: u64,
+    /// They belong to the job, but came for a communicator or an epoch of it that is over.
+    pub stragglers: u64,
 }
 
 /// Accepts connections for all communicators of one process in one job.
@@ -55,8 +60,11 @@ pub struct Listener {
     local: OwnedFd,
     addresses: Vec<SocketAddr>,
     local_name: Vec<u8>,
-    state: Mutex<State>,
+    entrance: Mutex<Entrance>,
+    desk: Mutex<Desk>,
+    attended: AtomicBool,
     strangers: AtomicU64,
+    stragglers: AtomicU64,
 }
 
 impl Listener {
@@ -73,14 +81,7 @@ impl Listener {
         for (fd, token) in [(&tcp, TCP_TOKEN), (&local, LOCAL_TOKEN)] {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
         }
-        let state = State {
-            unproven: HashMap::new(),
-            next_token: FIRST_TOKEN,
-            mailboxes: HashMap::new(),
-            unclaimed: VecDeque::new(),
-            retired: VecDeque::new(),
-            lingering: Vec::new(),
-        };
+        let entrance = Entrance { unproven: HashMap::new(), next_token: FIRST_TOKEN };
         Ok(Self {
             key,
             epoll,
@@ -88,8 +89,11 @@ impl Listener {
             local,
             addresses: addresses.iter().map(|&ip| SocketAddr::new(ip, port)).collect(),
             local_name,
-            state: Mutex::new(state),
+            entrance: Mutex::new(entrance),
+            desk: Mutex::default(),
+            attended: AtomicBool::new(false),
             strangers: AtomicU64::new(0),
+            stragglers: AtomicU64::new(0),
         })
     }
 
@@ -113,58 +117,78 @@ impl Listener {
         self.strangers.load(Ordering::Relaxed)
     }
 
+    /// All connections dropped so far, by reason.
+    pub fn refusals(&self) -> Refusals {
+        Refusals {
+            strangers: self.strangers(),
+            stragglers: self.stragglers.load(Ordering::Relaxed),
+        }
+    }
+
     /// Readable when there is something to [`service`](Self::service). Suited to be put into
     /// another epoll instance.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change to the state is complete before anything that could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Promises that a thread will service this listener until the last communicator of the job
+    /// is gone. Transports made from now on watch their inbox alone.
+    pub fn attend(&self) {
+        self.attended.store(true, Ordering::Release);
+    }
+
+    /// Whether a thread services this listener.
+    pub fn is_attended(&self) -> bool {
+        self.attended.load(Ordering::Acquire)
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Every change to it is complete before anything that could panic.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Collects the connections for one communicator and purpose, including those that came
     /// before. Dropping the inbox turns later ones away.
+    ///
+    /// Poll [`Inbox::fd`], and [`Listener::fd`] too unless the listener
+    /// [is attended](Self::is_attended).
     pub fn register(self: &Arc<Self>, communicator: u64, purpose: Purpose) -> io::Result<Inbox> {
         let mailbox = Arc::new(Mailbox::new()?);
-        let mut state = self.state();
-        let mine = |hello: &Hello| hello.communicator == communicator && hello.purpose == purpose;
-        let unclaimed = std::mem::take(&mut state.unclaimed);
-        for accepted in unclaimed {
-            if mine(&accepted.hello) {
-                mailbox.push(accepted);
-            } else {
-                state.unclaimed.push_back(accepted);
-            }
-        }
-        state.retired.retain(|&key| key != (communicator, purpose));
-        state.mailboxes.insert((communicator, purpose), Arc::clone(&mailbox));
-        drop(state);
-        Ok(Inbox::new(Arc::clone(self), (communicator, purpose), mailbox))
+        let key = (communicator, purpose);
+        self.desk().register(key, &mailbox);
+        Ok(Inbox::new(Arc::clone(self), key, mailbox))
     }
 
     pub(crate) fn retire(&self, key: Key) {
-        let mut state = self.state();
-        state.mailboxes.remove(&key);
-        if state.retired.len() >= RETIRED_MAX {
-            state.retired.pop_front();
-        }
-        state.retired.push_back(key);
+        self.desk().retire(key);
+    }
+
+    /// Ends all epochs of a communicator before `first`: connections that were made in one of
+    /// them, for whatever purpose, are dropped from now on and counted as
+    /// [stragglers](Refusals::stragglers). Those that an inbox has handed out stay open.
+    pub fn retire_epochs(&self, communicator: u64, first: u32) {
+        let dropped = self.desk().retire_epochs(communicator, first);
+        self.stragglers.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
     /// Takes over a socket whose owner goes away before its last bytes fitted into the buffer;
     /// sends them when there is room, for at most `time`.
     pub(crate) fn linger(&self, fd: OwnedFd, bytes: Vec<u8>, time: Duration) {
-        self.state().lingering.push((fd, bytes, Instant::now() + time));
+        self.desk().lingering.push(LastWords { fd, bytes, until: Instant::now() + time });
     }
 
     /// Accepts what has come, goes on with handshakes, and hands over proven connections.
-    /// Never blocks. Fails only when the process itself is out of descriptors or memory.
-    pub fn service(&self) -> io::Result<()> {
-        let mut state = self.state();
-        flush_lingering(&mut state.lingering);
+    /// Never blocks. Returns when to call again at the latest, even if [`Self::fd`] does not
+    /// become readable; `None` when there is no need. Fails only when the process itself is out
+    /// of descriptors or memory.
+    pub fn service(&self) -> io::Result<Option<Instant>> {
         let now = Instant::now();
+        let mut entrance = match self.entrance.try_lock() {
+            Ok(entrance) => entrance,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Somebody is at it. What comes after their look keeps the descriptor readable.
+            Err(TryLockError::WouldBlock) => return Ok(Some(now + UPKEEP_INTERVAL)),
+        };
         let mut events = [EMPTY_EVENT; 64];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let ready = match epoll::wait(&self.epoll, &mut events, Some(&zero)) {
@@ -174,32 +198,35 @@ impl Listener {
         };
         for event in &events[..ready] {
             match event.data.u64() {
-                TCP_TOKEN => self.accept(&mut state, &self.tcp, now)?,
-                LOCAL_TOKEN => self.accept(&mut state, &self.local, now)?,
-                token => self.advance(&mut state, token),
+                TCP_TOKEN => self.accept(&mut entrance, &self.tcp, now)?,
+                LOCAL_TOKEN => self.accept(&mut entrance, &self.local, now)?,
+                token => self.advance(&mut entrance, token),
             }
         }
         let late = |a: &Accepting| now.duration_since(a.since) > PROOF_TIME_MAX;
-        let before = state.unproven.len();
-        state.unproven.retain(|_, accepting| !late(accepting));
-        self.count_strangers(before - state.unproven.len());
-        Ok(())
+        let before = entrance.unproven.len();
+        entrance.unproven.retain(|_, accepting| !late(accepting));
+        self.count_strangers(before - entrance.unproven.len());
+        let mut desk = self.desk();
+        desk.flush_lingering(now);
+        let idle = entrance.unproven.is_empty() && desk.lingering.is_empty();
+        Ok((!idle).then(|| now + UPKEEP_INTERVAL))
     }
 
     fn count_strangers(&self, count: usize) {
         self.strangers.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    fn accept(&self, state: &mut State, from: &OwnedFd, now: Instant) -> io::Result<()> {
+    fn accept(&self, entrance: &mut Entrance, from: &OwnedFd, now: Instant) -> io::Result<()> {
         // Bounded, so that a flood cannot keep the caller here.
         for _ in 0..64 {
-            if state.unproven.len() >= UNPROVEN_MAX {
-                let oldest = state.unproven.iter().min_by_key(|(_, a)| a.since);
+            if entrance.unproven.len() >= UNPROVEN_MAX {
+                let oldest = entrance.unproven.iter().min_by_key(|(_, a)| a.since);
                 let (&token, oldest) = oldest.expect("not empty");
                 if now.duration_since(oldest.since) < CHANCE_TIME {
                     return Ok(());
                 }
-                state.unproven.remove(&token);
+                entrance.unproven.remove(&token);
                 self.count_strangers(1);
             }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -210,26 +237,26 @@ impl Listener {
                 Err(errno) if is_fault_of_the_connection(errno) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            let token = state.next_token;
-            state.next_token += 1;
+            let token = entrance.next_token;
+            entrance.next_token += 1;
             let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
             epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(token), interest)?;
-            state.unproven.insert(token, Accepting::new(fd, now));
+            entrance.unproven.insert(token, Accepting::new(fd, now));
             // The greeting is often here already.
-            self.advance(state, token);
+            self.advance(entrance, token);
         }
         Ok(())
     }
 
-    fn advance(&self, state: &mut State, token: u64) {
-        let Some(accepting) = state.unproven.get_mut(&token) else { return };
+    fn advance(&self, entrance: &mut Entrance, token: u64) {
+        let Some(accepting) = entrance.unproven.get_mut(&token) else { return };
         match accepting.advance(&self.key) {
             Ok(None) => {}
             Ok(Some(hello)) => {
-                let accepting = state.unproven.remove(&token).expect("found above");
+                let accepting = entrance.unproven.remove(&token).expect("found above");
                 // Fails only for descriptors that are not there.
                 epoll::delete(&self.epoll, accepting.fd()).ok();
-                self.hand_over(state, Accepted { hello, fd: accepting.into_fd() });
+                self.hand_over(Accepted { hello, fd: accepting.into_fd() });
             }
             Err(error) => {
                 // A rank that tries several addresses hangs up on all but the first to answer.
@@ -237,55 +264,36 @@ impl Listener {
                 if let HandshakeError::Version(theirs) = error {
                     tracing::warn!(theirs, "dropped a connection of another protocol version");
                 }
-                state.unproven.remove(&token);
+                entrance.unproven.remove(&token);
                 self.count_strangers(usize::from(!hung_up));
             }
         }
     }
 
-    fn hand_over(&self, state: &mut State, accepted: Accepted) {
-        let key = (accepted.hello.communicator, accepted.hello.purpose);
-        if let Some(mailbox) = state.mailboxes.get(&key) {
-            mailbox.push(accepted);
-        } else if accepted.hello.purpose == Purpose::Join {
-            // Best effort: the connection is closed in any case.
-            let refusal = super::framed::frame(&Verdict::Closed.encode());
-            rustix::net::send(&accepted.fd, &refusal, rustix::net::SendFlags::NOSIGNAL).ok();
-        } else if !state.retired.contains(&key) {
-            if state.unclaimed.len() >= UNCLAIMED_MAX {
-                tracing::warn!("too many connections for communicators that do not exist here");
-                state.unclaimed.pop_front();
+    fn hand_over(&self, accepted: Accepted) {
+        let hello = accepted.hello;
+        let sorted = self.desk().sort(accepted);
+        match sorted {
+            Sorted::Kept | Sorted::Refused => {}
+            Sorted::Straggler => {
+                self.stragglers.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(?hello, "dropped a connection to what is over");
             }
-            state.unclaimed.push_back(accepted);
+            Sorted::Crowded => {
+                tracing::warn!("too many connections for communicators that do not exist here");
+            }
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        flush_lingering(&mut self.state().lingering);
+        self.desk().flush_lingering(Instant::now());
     }
 }
 
 const EMPTY_EVENT: epoll::Event =
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-
-fn flush_lingering(lingering: &mut Vec<(OwnedFd, Vec<u8>, Instant)>) {
-    if lingering.is_empty() {
-        return;
-    }
-    let now = Instant::now();
-    lingering.retain_mut(|(fd, bytes, until)| {
-        match rustix::net::send(&*fd, bytes, rustix::net::SendFlags::NOSIGNAL) {
-            Ok(sent) => {
-                bytes.drain(..sent);
-                !bytes.is_empty() && now < *until
-            }
-            Err(Errno::AGAIN | Errno::INTR) => now < *until,
-            Err(_) => false,
-        }
-    });
-}
 
 fn is_fault_of_the_connection(errno: Errno) -> bool {
     !matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::BADF)

@@ -8,6 +8,7 @@
 //! Afterwards every rank keeps its [`Listener`], which serves all communicators of the job.
 
 mod client;
+mod desk;
 mod file;
 mod framed;
 mod handshake;
@@ -31,7 +32,7 @@ use std::time::Instant;
 
 pub use handshake::{Address, Dial, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose};
 pub use inbox::{Accepted, Inbox};
-pub use listener::Listener;
+pub use listener::{Listener, Refusals};
 pub use member::{AGREED_BYTES_MAX, MemberInfo, PAYLOAD_BYTES_MAX};
 pub use proof::JobKey;
 pub use unique_id::{UniqueId, WIRE_VERSION};

@@ -292,7 +292,7 @@ fn strangers_are_dropped_and_disturb_nothing() {
 }
 
 fn hello(communicator: u64, purpose: Purpose, tag: u64) -> Hello {
-    Hello { communicator, purpose, lane: 1, from: 2, to: 3, tag }
+    Hello { communicator, epoch: 0, purpose, lane: 1, from: 2, to: 3, tag }
 }
 
 /// Connects as a rank does, and returns the socket and everything sent on it.
@@ -361,6 +361,75 @@ fn a_destroyed_communicator_turns_latecomers_away() {
         }
     }
     assert_eq!(listener.strangers(), 0);
+}
+
+#[test]
+fn stragglers_of_an_old_epoch_are_dropped_and_counted() {
+    let listener = solitary();
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    let of_epoch = |epoch| Hello { epoch, ..hello(0, Purpose::Control, u64::from(epoch)) };
+    let mut open = Vec::new();
+    // One that came early waits unclaimed until its epoch ends.
+    open.push(dial(&listener, &tcp, &of_epoch(1)));
+    for _ in 0..100 {
+        listener.service().unwrap();
+    }
+    listener.retire_epochs(0, 2);
+    assert_eq!(listener.refusals(), Refusals { strangers: 0, stragglers: 1 });
+    let inbox = listener.register(0, Purpose::Control).unwrap();
+    for epoch in [1, 2, 0, 3] {
+        open.push(dial(&listener, &tcp, &of_epoch(epoch)));
+    }
+    let mut come = Vec::new();
+    while come.len() < 2 || listener.refusals().stragglers < 3 {
+        listener.service().unwrap();
+        come.extend(inbox.take().map(|accepted| accepted.hello.epoch));
+    }
+    assert_eq!(come, [2, 3]);
+    // Epochs do not come back, and those of other communicators are their own business.
+    listener.retire_epochs(0, 1);
+    listener.retire_epochs(5, 7);
+    open.push(dial(&listener, &tcp, &of_epoch(1)));
+    open.push(dial(&listener, &tcp, &of_epoch(2)));
+    while come.len() < 3 || listener.refusals().stragglers < 4 {
+        listener.service().unwrap();
+        come.extend(inbox.take().map(|accepted| accepted.hello.epoch));
+    }
+    assert_eq!(come, [2, 3, 2]);
+    assert_eq!(listener.strangers(), 0);
+}
+
+#[test]
+fn several_threads_may_service_a_listener() {
+    let listener = solitary();
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    let inbox = listener.register(7, Purpose::Pipe).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    listener.service().unwrap();
+                    thread::yield_now();
+                }
+            });
+        }
+        let mut tags: Vec<u64> = (0..100)
+            .map(|tag| {
+                let _open = dial(&listener, &tcp, &hello(7, Purpose::Pipe, tag));
+                loop {
+                    if let Some(accepted) = inbox.take() {
+                        return accepted.hello.tag;
+                    }
+                    wait_until_readable(&[inbox.fd()], Instant::now() + LONG).unwrap();
+                }
+            })
+            .collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        tags.sort_unstable();
+        assert_eq!(tags, (0..100).collect::<Vec<_>>());
+    });
+    assert_eq!(listener.refusals(), Refusals::default());
 }
 
 #[test]

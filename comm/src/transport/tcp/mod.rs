@@ -7,8 +7,8 @@
 //! Readiness comes from one edge-triggered epoll instance (epoll(7)) per transport: pipes keep
 //! what it told them, and one system call per round of polling asks about all of them.
 //!
-//! Connections arrive through the job's [`Listener`], whose descriptor nests in the epoll
-//! instance, so that every waiting rank serves it.
+//! Connections arrive through the job's [`Listener`]. Unless a thread attends to it, its descriptor
+//! nests in the epoll instance, so that every waiting rank serves it.
 
 mod frame;
 mod incoming;
@@ -72,6 +72,8 @@ pub struct TcpPeer {
 pub struct TcpConfig {
     /// Identifies the communicator among all of the job's; the same on all its ranks.
     pub communicator: u64,
+    /// Which life of it this is; see [`Hello::epoch`].
+    pub epoch: u32,
     /// This process's rank in it.
     pub rank: Rank,
     /// The ranks reached through this transport.
@@ -84,6 +86,7 @@ pub struct TcpConfig {
 /// Pipes over TCP to some ranks of one communicator.
 pub struct TcpTransport {
     communicator: u64,
+    epoch: u32,
     rank: Rank,
     peers: Vec<Peer>,
     /// Rank to index in `peers`.
@@ -114,8 +117,10 @@ impl TcpTransport {
     pub fn new(listener: &Arc<Listener>, config: TcpConfig) -> io::Result<Self> {
         let inbox = listener.register(config.communicator, Purpose::Pipe)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (fd, token) in [(listener.fd(), LISTENER_TOKEN), (inbox.fd(), INBOX_TOKEN)] {
-            let data = epoll::EventData::new_u64(token);
+        let sources = [(inbox.fd(), INBOX_TOKEN), (listener.fd(), LISTENER_TOKEN)];
+        let watched = if listener.is_attended() { 1 } else { 2 };
+        for (fd, token) in &sources[..watched] {
+            let data = epoll::EventData::new_u64(*token);
             epoll::add(&epoll, fd, data, epoll::EventFlags::IN)?;
         }
         let ranks = config.peers.iter().map(|peer| peer.rank as usize + 1).max().unwrap_or(0);
@@ -128,6 +133,7 @@ impl TcpTransport {
         let fitted = |bytes: usize, parts| bytes.min(share * parts).max(BUFFER_BYTES_MIN);
         Ok(Self {
             communicator: config.communicator,
+            epoch: config.epoch,
             rank: config.rank,
             peers: config.peers.into_iter().map(|p| Peer::new(p.rank, p.addresses)).collect(),
             index,
@@ -267,6 +273,7 @@ impl TcpTransport {
         let peer = &mut self.peers[at];
         let hello = Hello {
             communicator: self.communicator,
+            epoch: self.epoch,
             purpose: Purpose::Pipe,
             lane: lane as u8,
             from: self.rank,
@@ -299,8 +306,10 @@ impl TcpTransport {
             return;
         }
         self.chores_at = now + CHORES_INTERVAL;
-        // Drops strangers whose time is up.
-        self.serve();
+        if !self.inbox.listener().is_attended() {
+            // Drops strangers whose time is up.
+            self.serve();
+        }
     }
 
     /// After the consumption of payload of a peer that has hung up: its end may be next.

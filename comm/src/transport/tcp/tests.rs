@@ -33,7 +33,7 @@ fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
 fn transport(membership: &Membership, rank: Rank, communicator: u64) -> TcpTransport {
     let others = membership.members.iter().filter(|member| member.rank != rank);
     let peers = others.map(|m| TcpPeer { rank: m.rank, addresses: m.addresses.clone() }).collect();
-    let config = TcpConfig { communicator, rank, peers, buffer_bytes_max: 64 << 20 };
+    let config = TcpConfig { communicator, epoch: 0, rank, peers, buffer_bytes_max: 64 << 20 };
     TcpTransport::new(&membership.listener, config).unwrap()
 }
 
@@ -106,7 +106,8 @@ fn receive(at: &mut TcpTransport, lane: Lane, from: Rank) -> Result<Vec<u8>, Fau
 
 /// A pipe to rank 0 of communicator 1 that the test itself writes to, as `from`.
 fn forged_pipe(membership: &Membership, at: &mut TcpTransport, from: Rank, to: Rank) -> TcpStream {
-    let hello = Hello { communicator: 1, purpose: Purpose::Pipe, lane: 0, from, to, tag: 0 };
+    let hello =
+        Hello { communicator: 1, epoch: 0, purpose: Purpose::Pipe, lane: 0, from, to, tag: 0 };
     let address = Address::Tcp(membership.members[0].addresses[0]);
     let mut dial = Dial::start(&address, &hello).unwrap();
     let proven = loop {
@@ -327,6 +328,32 @@ fn communicators_share_a_listener_and_nothing_else() {
     deliver(&mut b, &mut a, Lane::Small, b"unharmed");
 }
 
+#[test]
+fn transports_leave_a_listener_alone_that_a_thread_attends_to() {
+    let job = job(2, "127.0.0.1");
+    for membership in &job {
+        membership.listener.attend();
+    }
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for membership in &job {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let soon = Instant::now() + Duration::from_millis(20);
+                    wait_until_readable(&[membership.listener.fd()], soon).unwrap();
+                    membership.listener.service().unwrap();
+                }
+            });
+        }
+        let (mut a, mut b) = (transport(&job[0], 0, 1), transport(&job[1], 1, 1));
+        for lane in Lane::ALL {
+            deliver(&mut a, &mut b, lane, &[1; 5000]);
+            deliver(&mut b, &mut a, lane, &[2; 10]);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 /// Accepts and hangs up after the greeting.
 fn hang_up_on(listener: &TcpListener, outgoing: &mut Outgoing, membership: &Membership) -> Noticed {
     while outgoing.notice(membership.listener.key()) != Noticed::Nothing {}
@@ -350,7 +377,15 @@ fn a_connection_that_breaks_during_the_handshake_is_opened_again() {
     let job = job(1, "127.0.0.1");
     let moody = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = moody.local_addr().unwrap();
-    let hello = Hello { communicator: 1, purpose: Purpose::Pipe, lane: 0, from: 1, to: 0, tag: 0 };
+    let hello = Hello {
+        communicator: 1,
+        epoch: 0,
+        purpose: Purpose::Pipe,
+        lane: 0,
+        from: 1,
+        to: 0,
+        tag: 0,
+    };
     let mut outgoing = Outgoing::open(hello, &[address]);
     let mut redials = 0;
     while hang_up_on(&moody, &mut outgoing, &job[0]) == Noticed::Redialed {
