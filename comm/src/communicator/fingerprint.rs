@@ -1,7 +1,7 @@
 //! What all ranks of an operation must agree on, in 64 bits.
 
 use crate::collective::{Counts, Request};
-use crate::reduce::{DType, ReduceOp};
+use crate::reduce::DType;
 
 /// FNV-1a over 64-bit words (Fowler, Noll, Vo): not against malice, which the handshake keeps
 /// out, but the same on every machine and of every version.
@@ -33,21 +33,6 @@ impl Fingerprint {
     }
 }
 
-fn op_number(op: ReduceOp) -> u64 {
-    match op {
-        ReduceOp::Sum => 0,
-        ReduceOp::Prod => 1,
-        ReduceOp::Min => 2,
-        ReduceOp::Max => 3,
-        ReduceOp::Avg => 4,
-        // The factor is each rank's own.
-        ReduceOp::PreMulSum(_) => 5,
-        ReduceOp::BitAnd => 6,
-        ReduceOp::BitOr => 7,
-        ReduceOp::BitXor => 8,
-    }
-}
-
 /// Fingerprint of a collective.
 pub(super) fn of_request(request: &Request, algorithm: &str, segments: u32) -> u64 {
     let Request { collective, dtype, op, root, counts } = request;
@@ -57,7 +42,7 @@ pub(super) fn of_request(request: &Request, algorithm: &str, segments: u32) -> u
         .text(algorithm)
         .word(u64::from(segments));
     if collective.reduces() {
-        hash = hash.word(op_number(*op));
+        hash = hash.word(u64::from(op.number()));
     }
     if collective.is_rooted() {
         hash = hash.word(u64::from(*root));
@@ -80,6 +65,7 @@ pub(super) fn of_message(dtype: DType, count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reduce::ReduceOp;
     use crate::schedule::Collective;
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Communicator, Inner, fingerprint};
-use crate::engine::{Buffers, OpMeta, Program};
+use crate::engine::{Buffers, Counted, Description, OpMeta, Operation, Program};
 use crate::error::{Error, Rank, Result};
 use crate::memory::Loan;
 use crate::reduce::{DType, Element};
@@ -45,8 +45,8 @@ impl Messages {
     }
 }
 
-const fn operation(send: bool) -> &'static str {
-    if send { "send" } else { "recv" }
+const fn operation(send: bool) -> Operation {
+    if send { Operation::Send } else { Operation::Recv }
 }
 
 impl Inner {
@@ -56,7 +56,7 @@ impl Inner {
             return Ok(());
         }
         let reason = format!("{peer} is not a rank; there are ranks 0 to {}", self.ranks() - 1);
-        Err(Error::InvalidArgument { operation: operation(send), reason })
+        Err(Error::InvalidArgument { operation: operation(send).name(), reason })
     }
 
     /// The next message to or from `peer`.
@@ -71,8 +71,10 @@ impl Inner {
         let counter = &self.messages.counts[peer as usize][usize::from(send)];
         let sequence = counter.fetch_add(1, Ordering::Relaxed);
         let fingerprint = fingerprint::of_message(dtype, count);
-        let operation = operation(send);
-        let meta = OpMeta { operation, sequence, fingerprint, lane: Lane::PointToPoint };
+        let description = Description::new(operation(send))
+            .data(dtype, count as u64, Counted::Uniform)
+            .rank(peer);
+        let meta = OpMeta { description, sequence, fingerprint, lane: Lane::PointToPoint };
         let program = self.messages.program(peer, count * dtype.size(), send);
         Ok(Message { program, meta })
     }

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::choice::{Choice, Planner};
 use super::fingerprint;
 use crate::collective::{self, Contract, Counts, Request};
-use crate::engine::{Compile, Lengths, OpMeta, Placement, Program, Sizes};
+use crate::engine::{
+    AlgorithmName, Compile, Counted, Description, Lengths, OpMeta, Operation, Placement, Program,
+    Sizes,
+};
 use crate::error::{Rank, Result};
 use crate::reduce::ReduceOp;
 use crate::schedule::{Collective, Shape, pipelined};
@@ -23,6 +26,7 @@ pub(super) struct Plan {
     pub(super) contract: Contract,
     pub(super) program: Arc<Program>,
     pub(super) choice: Choice,
+    description: Description,
     lane: Lane,
     fingerprint: u64,
 }
@@ -31,7 +35,7 @@ impl Plan {
     /// What the engine must know besides program and buffers.
     pub(super) fn meta(&self, sequence: u64) -> OpMeta {
         OpMeta {
-            operation: self.request.collective.name(),
+            description: self.description,
             sequence,
             fingerprint: self.fingerprint,
             lane: self.lane,
@@ -130,6 +134,7 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         placement,
     })?;
     Ok(Plan {
+        description: describe(request, &choice),
         fingerprint: fingerprint::of_request(
             request,
             &choice.decision.winner.name,
@@ -142,6 +147,27 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         program: Arc::new(program),
         choice,
     })
+}
+
+/// The call in words.
+fn describe(request: &Request, choice: &Choice) -> Description {
+    let collective = request.collective;
+    let (count, counted) = match &request.counts {
+        Counts::Uniform(count) => (*count, Counted::Uniform),
+        Counts::PerRank(counts) => (counts.iter().sum(), Counted::PerRank),
+        Counts::PerPair { send, .. } => (send.iter().sum(), Counted::PerPair),
+    };
+    let algorithm = AlgorithmName::from_text(&choice.decision.winner.name);
+    let mut description = Description::new(Operation::Collective(collective))
+        .data(request.dtype, count as u64, counted)
+        .algorithm(algorithm, choice.segments);
+    if collective.reduces() {
+        description = description.op(request.op);
+    }
+    if collective.is_rooted() {
+        description = description.rank(request.root);
+    }
+    description
 }
 
 /// The operator that the schedule's steps combine with. A barrier across hosts combines what is

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::advance::advance;
 use super::completion::Completion;
+use super::description::{Description, Operation};
 use super::failure::{Failure, Names};
 use super::program::Program;
 use super::selfloop::SelfLoop;
@@ -33,8 +34,8 @@ pub struct EngineConfig {
 /// What an operation is called, for its frames and its errors.
 #[derive(Clone, Copy, Debug)]
 pub struct OpMeta {
-    /// Name of the operation, such as `all_reduce`.
-    pub operation: &'static str,
+    /// What was called, in words.
+    pub description: Description,
     /// Its number in the communicator. Its low 32 bits travel in every frame.
     pub sequence: u64,
     /// What all ranks must agree on; travels in every frame.
@@ -184,7 +185,7 @@ impl Engine {
                 program.input_bytes(),
                 program.output_bytes()
             );
-            return Err(invalid(meta.operation, reason));
+            return Err(invalid(meta.description.name(), reason));
         }
         if program.scratch_bytes() > self.arena.budget_bytes() {
             let reason = format!(
@@ -193,7 +194,7 @@ impl Engine {
                 program.scratch_bytes(),
                 self.arena.budget_bytes()
             );
-            return Err(invalid(meta.operation, reason));
+            return Err(invalid(meta.description.name(), reason));
         }
         Ok(())
     }
@@ -327,7 +328,8 @@ impl Engine {
         if self.broken.is_some() {
             return;
         }
-        let meta = OpMeta { operation: "abort", sequence: 0, fingerprint: 0, lane: Lane::Small };
+        let description = Description::new(Operation::Abort);
+        let meta = OpMeta { description, sequence: 0, fingerprint: 0, lane: Lane::Small };
         let call = self.names.call(&meta);
         self.break_with(u32::MAX, Error::Aborted { call, reason: reason.to_owned() }, None);
     }

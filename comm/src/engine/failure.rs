@@ -40,7 +40,7 @@ impl Names {
 
     pub(super) fn call(&self, meta: &OpMeta) -> Box<Call> {
         let me = self.of(self.me);
-        Box::new(Call { me, operation: meta.operation, sequence: meta.sequence })
+        Box::new(Call { me, operation: meta.description.name(), sequence: meta.sequence })
     }
 
     /// The error of the task that ran into `failure`.
@@ -60,8 +60,8 @@ impl Names {
                 call,
                 peer: self.of(peer),
                 ours: format!(
-                    "{} #{} (fingerprint {:016x})",
-                    meta.operation, meta.sequence, meta.fingerprint
+                    "#{} {} (fingerprint {:016x})",
+                    meta.sequence, meta.description, meta.fingerprint
                 ),
                 theirs: format!(
                     "operation #{} (fingerprint {:016x})",

@@ -11,6 +11,7 @@ mod advance;
 mod bell;
 mod cell;
 mod completion;
+mod description;
 mod drive;
 mod executor;
 mod failure;
@@ -25,6 +26,7 @@ mod waiting;
 mod wires;
 
 pub use cell::{EngineCell, Work};
+pub use description::{AlgorithmName, Counted, Description, Operation};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
 pub use wait::{

@@ -44,6 +44,28 @@ impl ReduceOp {
         }
     }
 
+    /// A small number for it; the factor is each rank's own and left out.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Sum => 0,
+            Self::Prod => 1,
+            Self::Min => 2,
+            Self::Max => 3,
+            Self::Avg => 4,
+            Self::PreMulSum(_) => 5,
+            Self::BitAnd => 6,
+            Self::BitOr => 7,
+            Self::BitXor => 8,
+        }
+    }
+
+    /// The name of the operator with this number.
+    pub fn name_of(number: u8) -> Option<&'static str> {
+        const NAMES: [&str; 9] =
+            ["sum", "prod", "min", "max", "avg", "premul_sum", "and", "or", "xor"];
+        NAMES.get(usize::from(number)).copied()
+    }
+
     /// Whether it is defined on `dtype`.
     pub const fn supports(self, dtype: DType) -> bool {
         match self {
@@ -51,5 +73,29 @@ impl ReduceOp {
             Self::PreMulSum(_) => dtype.is_float(),
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_the_names() {
+        let all = [
+            ReduceOp::Sum,
+            ReduceOp::Prod,
+            ReduceOp::Min,
+            ReduceOp::Max,
+            ReduceOp::Avg,
+            ReduceOp::PreMulSum(0.5),
+            ReduceOp::BitAnd,
+            ReduceOp::BitOr,
+            ReduceOp::BitXor,
+        ];
+        for op in all {
+            assert_eq!(ReduceOp::name_of(op.number()), Some(op.name()));
+        }
+        assert_eq!(ReduceOp::name_of(all.len() as u8), None);
     }
 }

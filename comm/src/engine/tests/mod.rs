@@ -8,7 +8,7 @@ mod shared;
 use std::sync::Arc;
 
 use self::loopback::{Loopback, Pipes, fabric};
-use super::{Engine, EngineConfig, OpMeta};
+use super::{Description, Engine, EngineConfig, OpMeta, Operation};
 use crate::error::{Peer, Rank};
 use crate::transport::{Lane, Transport};
 
@@ -42,7 +42,8 @@ fn engines(ranks: Rank, pipes: Pipes) -> Vec<Engine> {
 }
 
 const fn meta(sequence: u64, lane: Lane) -> OpMeta {
-    OpMeta { operation: "test", sequence, fingerprint: 7, lane }
+    let description = Description::new(Operation::Send);
+    OpMeta { description, sequence, fingerprint: 7, lane }
 }
 
 /// Polls `engines` in random order until `done`, and panics when nothing moves any more.

@@ -14,7 +14,11 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub(super) const fn name(self) -> &'static str {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Leader, Self::SplitRail];
+
+    /// Its name in the names of composed algorithms.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Leader => "leader",
             Self::SplitRail => "split_rail",

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Ended, LinkClass, Report, SimConfig, SimNet, World};
 use crate::engine::{
-    Buffers, Compile, Engine, EngineConfig, Lengths, OpMeta, Placement, Program, Sizes,
+    Buffers, Compile, Description, Engine, EngineConfig, Lengths, OpMeta, Operation, Placement,
+    Program, Sizes,
 };
 use crate::error::{Error, Peer, Rank, Result};
 use crate::memory::own;
@@ -110,7 +111,8 @@ impl Job {
             let (input, kept_input) = own(self.input(rank));
             let (output, kept_output) = own(vec![0_i32; self.expected_elements()]);
             let buffers = Buffers::separate(input.as_span(), output);
-            let meta = OpMeta { operation: "test", sequence: 0, fingerprint: 9, lane: self.lane };
+            let description = Description::new(Operation::Collective(self.shape.collective));
+            let meta = OpMeta { description, sequence: 0, fingerprint: 9, lane: self.lane };
             let program = Arc::new(self.program(rank));
             let id = engine.as_mut().unwrap().submit(&program, buffers, &meta).unwrap();
             let outcomes = Arc::clone(&outcomes);
