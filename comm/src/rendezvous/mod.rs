@@ -23,7 +23,7 @@ mod root;
 mod tests;
 mod unique_id;
 mod wait;
-mod wire;
+pub(crate) mod wire;
 
 use std::io;
 use std::path::PathBuf;

@@ -42,6 +42,9 @@ pub enum Progress {
     NotEntered {
         /// Such as `all_reduce #41 (f32 x 1024, sum, ring)`.
         last: Option<String>,
+        /// The oldest operation of the communicator that it is still in, which may be what keeps
+        /// it.
+        unfinished: Option<Unfinished>,
     },
     /// It is in it.
     Running {
@@ -57,6 +60,15 @@ pub enum Progress {
     },
     /// It has no record of it any more, or the communicator is closed here.
     Unknown,
+}
+
+/// An operation that a rank is still in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Which.
+    pub operation: Operation,
+    /// Whom the rank waits for there, in job ranks.
+    pub waits_for: Vec<Rank>,
 }
 
 /// What happened outside.
@@ -150,6 +162,10 @@ pub struct Timings {
     pub answer_max: Duration,
     /// After this an investigation ends with what is known.
     pub investigation_max: Duration,
+    /// A member whose link broke counts as dead after this, unless its farewell comes meanwhile:
+    /// at the end of a job members go one after the other, and a new link to one that went in
+    /// good order fails just like a link to a dead one.
+    pub farewell_max: Duration,
 }
 
 impl Default for Timings {
@@ -157,6 +173,7 @@ impl Default for Timings {
         Self {
             answer_max: Duration::from_millis(300),
             investigation_max: Duration::from_millis(800),
+            farewell_max: Duration::from_millis(100),
         }
     }
 }
