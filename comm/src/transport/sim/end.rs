@@ -1,9 +1,11 @@
 //! One rank's end of the simulated network.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use super::net::{PipeKey, SimNet, State};
+use super::net::SimNet;
+use super::state::{PipeKey, State};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut};
 use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
@@ -12,24 +14,47 @@ use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Trans
 #[derive(Debug)]
 pub struct SimEnd {
     net: SimNet,
+    comm: u64,
+    /// By rank in the communicator: its number in the network.
+    members: Arc<[Rank]>,
     me: Rank,
-    /// How many of the lost ranks `progress` has reported.
-    told: usize,
+    /// Of the lost ends, those that `progress` has reported or need not.
+    told: Vec<bool>,
+    untold: usize,
 }
 
 impl SimEnd {
-    pub(super) const fn new(net: SimNet, me: Rank) -> Self {
-        Self { net, me, told: 0 }
+    pub(super) const fn new(net: SimNet, comm: u64, members: Arc<[Rank]>, me: Rank) -> Self {
+        Self { net, comm, members, me, told: Vec::new(), untold: 0 }
     }
 
-    const fn incoming(&self, lane: Lane, peer: Rank) -> PipeKey {
-        PipeKey { to: self.me, from: peer, lane: lane as u8 }
+    fn incoming(&self, lane: Lane, peer: Rank) -> PipeKey {
+        let (to, from) = (self.member(self.me), self.member(peer));
+        PipeKey { to, from, lane: lane as u8, comm: self.comm }
+    }
+
+    fn member(&self, rank: Rank) -> Rank {
+        self.members[rank as usize]
+    }
+
+    /// What is left of the head frame, or the fault when none will ever come.
+    fn rest(&self, state: &State, lane: Lane, peer: Rank) -> Result<Option<Span>, Fault> {
+        let key = self.incoming(lane, peer);
+        match state.pipes.get(&key) {
+            Some(pipe) if pipe.arrived > 0 => Ok(pipe.frames.front().map(|frame| {
+                let len = frame.payload.len() - frame.consumed;
+                frame.payload.as_span().cut(frame.consumed, len)
+            })),
+            Some(pipe) if pipe.is_under_way() => Ok(None),
+            _ if state.is_lost(self.comm, key.to, key.from) => Err(lost(peer)),
+            _ => Ok(None),
+        }
     }
 }
 
 impl Drop for SimEnd {
     fn drop(&mut self) {
-        self.net.state().leave(self.me);
+        self.net.state().close(self.comm, self.member(self.me));
     }
 }
 
@@ -37,17 +62,12 @@ fn lost(peer: Rank) -> Fault {
     Fault { peer, kind: FaultKind::Lost("it left the simulated network".to_owned()) }
 }
 
-/// What is left of the head frame, or the fault when none will ever come.
-fn rest(state: &State, key: PipeKey) -> Result<Option<Span>, Fault> {
-    match state.pipes.get(&key) {
-        Some(pipe) if pipe.arrived > 0 => Ok(pipe.frames.front().map(|frame| {
-            let len = frame.payload.len() - frame.consumed;
-            frame.payload.as_span().cut(frame.consumed, len)
-        })),
-        Some(pipe) if pipe.is_under_way() => Ok(None),
-        _ if state.lost.contains(&key.from) => Err(lost(key.from)),
-        _ => Ok(None),
+/// The rank, among `members`, of a rank of the network.
+fn rank_of(members: &[Rank], number: Rank) -> Option<Rank> {
+    if members.get(number as usize) == Some(&number) {
+        return Some(number);
     }
+    members.iter().position(|&member| member == number).map(|rank| rank as Rank)
 }
 
 impl Transport for SimEnd {
@@ -69,10 +89,11 @@ impl Transport for SimEnd {
         accepted: &mut usize,
     ) -> Result<bool, Fault> {
         let mut state = self.net.state();
-        if state.lost.contains(&peer) {
+        let (from, to) = (self.member(self.me), self.member(peer));
+        if state.is_lost(self.comm, from, to) {
             return Err(lost(peer));
         }
-        let key = PipeKey { to: peer, from: self.me, lane: lane as u8 };
+        let key = PipeKey { to, from, lane: lane as u8, comm: self.comm };
         let is_taken = state.send(key, header, parts);
         if is_taken {
             *accepted = header.payload_bytes as usize;
@@ -82,20 +103,20 @@ impl Transport for SimEnd {
 
     fn head(&mut self, lane: Lane, peer: Rank) -> Result<Option<FrameHeader>, Fault> {
         let (state, key) = (self.net.state(), self.incoming(lane, peer));
-        if rest(&state, key)?.is_none() {
+        if self.rest(&state, lane, peer)?.is_none() {
             return Ok(None);
         }
         Ok(state.pipes.get(&key).and_then(|pipe| pipe.frames.front()).map(|frame| frame.header))
     }
 
     fn view(&mut self, lane: Lane, peer: Rank, _min_bytes: usize) -> Result<Span, Fault> {
-        let rest = rest(&self.net.state(), self.incoming(lane, peer))?;
+        let rest = self.rest(&self.net.state(), lane, peer)?;
         Ok(rest.unwrap_or(Span::EMPTY))
     }
 
     fn consume(&mut self, lane: Lane, peer: Rank, bytes: usize) -> Result<(), Fault> {
         let (mut state, key) = (self.net.state(), self.incoming(lane, peer));
-        let there = rest(&state, key)?.map(Span::len);
+        let there = self.rest(&state, lane, peer)?.map(Span::len);
         assert!(there.is_some_and(|there| bytes <= there), "consumed more than was shown");
         state.consume(key, bytes);
         Ok(())
@@ -103,7 +124,7 @@ impl Transport for SimEnd {
 
     fn read(&mut self, lane: Lane, peer: Rank, dst: SpanMut) -> Result<usize, Fault> {
         let (mut state, key) = (self.net.state(), self.incoming(lane, peer));
-        let Some(there) = rest(&state, key)? else { return Ok(0) };
+        let Some(there) = self.rest(&state, lane, peer)? else { return Ok(0) };
         let bytes = there.len().min(dst.len());
         dst.copy_from(there.cut(0, bytes));
         // A frame without payload ends with `consume`, as on every transport.
@@ -114,12 +135,28 @@ impl Transport for SimEnd {
     }
 
     fn progress(&mut self) -> Result<(), Fault> {
-        let gone = self.net.state().lost.get(self.told).copied();
-        self.told += usize::from(gone.is_some());
-        match gone {
-            Some(peer) if peer != self.me => Err(lost(peer)),
-            _ => Ok(()),
+        let net = self.net.clone();
+        let state = net.state();
+        if self.told.len() == state.lost.len() && self.untold == 0 {
+            return Ok(());
         }
+        self.untold += state.lost.len() - self.told.len();
+        self.told.resize(state.lost.len(), false);
+        let me = self.member(self.me);
+        for (loss, told) in state.lost.iter().zip(&mut self.told) {
+            if *told || state.is_cut(me, loss.rank) {
+                continue;
+            }
+            *told = true;
+            self.untold -= 1;
+            if let Some(peer) = rank_of(&self.members, loss.rank)
+                && loss.comm.is_none_or(|comm| comm == self.comm)
+                && loss.rank != me
+            {
+                return Err(lost(peer));
+            }
+        }
+        Ok(())
     }
 
     fn arm(&mut self, _how: Sleep) {}

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::net::PipeKey;
+use super::state::PipeKey;
 use crate::error::Rank;
 
 /// Something that happens at one moment. The order is only a tie break among equals.
@@ -17,27 +17,42 @@ pub(super) enum Event {
     Crash(Rank),
     /// This rank stands still: not polled, not noticed.
     Stop(Rank),
+    /// This rank goes on.
+    Continue(Rank),
     /// Everybody learns that this rank is gone.
     Lost(Rank),
+    /// Everybody learns that this communicator's end at this rank is closed.
+    Closed(u64, Rank),
     /// The links between these two go silent, both ways.
     Cut(Rank, Rank),
-    /// Ranks below this one and the others no longer reach each other.
-    Partition(Rank),
+    /// The partition of this number begins.
+    Part(u32),
+    /// The partition of this number ends.
+    Heal(u32),
+    /// Everything between these two takes this many nanoseconds longer.
+    Slow(Rank, Rank, u64),
+    /// Something of the driver's happens to this rank.
+    Signal(Rank, u64),
 }
 
 impl Event {
     /// Numbers that identify it, for the trace.
     fn words(self) -> [u64; 3] {
         match self {
-            Self::Arrive(PipeKey { to, from, lane }) => {
-                [u64::from(lane), u64::from(from), u64::from(to)]
+            Self::Arrive(PipeKey { to, from, lane, comm }) => {
+                [u64::from(lane), u64::from(from) << 32 | u64::from(to), comm]
             }
             Self::Room(rank) => [16, u64::from(rank), 0],
             Self::Crash(rank) => [17, u64::from(rank), 0],
             Self::Stop(rank) => [18, u64::from(rank), 0],
-            Self::Lost(rank) => [19, u64::from(rank), 0],
-            Self::Cut(a, b) => [20, u64::from(a), u64::from(b)],
-            Self::Partition(first) => [21, u64::from(first), 0],
+            Self::Continue(rank) => [19, u64::from(rank), 0],
+            Self::Lost(rank) => [20, u64::from(rank), 0],
+            Self::Closed(comm, rank) => [21, comm, u64::from(rank)],
+            Self::Cut(a, b) => [22, u64::from(a), u64::from(b)],
+            Self::Part(index) => [23, u64::from(index), 0],
+            Self::Heal(index) => [24, u64::from(index), 0],
+            Self::Slow(a, b, longer) => [25, u64::from(a) << 32 | u64::from(b), longer],
+            Self::Signal(rank, token) => [26, u64::from(rank), token],
         }
     }
 }

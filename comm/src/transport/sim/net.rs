@@ -1,14 +1,12 @@
-//! The network: pipes, links, clock, faults.
+//! The network: links, clock, faults.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::end::SimEnd;
-use super::events::{Event, Events, mix};
+use super::events::Event;
+use super::state::State;
 use crate::error::Rank;
-use crate::memory::{Span, SpanMut, own};
-use crate::transport::FrameHeader;
 
 /// The links among ranks that are equally close.
 #[derive(Clone, Copy, Debug)]
@@ -63,176 +61,6 @@ impl Default for SimConfig {
     }
 }
 
-/// One direction of one lane between two ranks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PipeKey {
-    pub(super) to: Rank,
-    pub(super) from: Rank,
-    pub(super) lane: u8,
-}
-
-/// A frame in the network.
-pub(super) struct Frame {
-    pub(super) header: FrameHeader,
-    pub(super) payload: SpanMut,
-    /// What `payload` shows.
-    _memory: Vec<u8>,
-    pub(super) consumed: usize,
-}
-
-#[derive(Default)]
-pub(super) struct Pipe {
-    /// Oldest first; the first `arrived` are there, the others under way.
-    pub(super) frames: VecDeque<Frame>,
-    pub(super) arrived: usize,
-    held_bytes: usize,
-    last_arrival: u64,
-    /// A frame was refused, so that the sender waits for room.
-    refused: bool,
-    /// The link went silent while something was in it: nothing after that arrives.
-    severed: bool,
-}
-
-impl Pipe {
-    /// Whether something that was sent will still arrive.
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.severed && self.frames.len() > self.arrived
-    }
-}
-
-/// What all ends share.
-pub(super) struct State {
-    pub(super) config: SimConfig,
-    pub(super) events: Events,
-    pub(super) pipes: BTreeMap<PipeKey, Pipe>,
-    /// Ranks that are gone and known to be, in the order of their detection.
-    pub(super) lost: Vec<Rank>,
-    is_halted: Vec<bool>,
-    is_gone: Vec<bool>,
-    /// When each rank's links of each class are free to send: `rank * classes + class`.
-    free_at: Vec<u64>,
-    cuts: BTreeSet<(Rank, Rank)>,
-    partitions: Vec<Rank>,
-    ready: VecDeque<Rank>,
-    is_ready: Vec<bool>,
-    random: u64,
-}
-
-impl State {
-    fn class(&self, a: Rank, b: Rank) -> usize {
-        let joins = |class: &LinkClass| a / class.group_ranks == b / class.group_ranks;
-        self.config.classes.iter().position(joins).unwrap_or(self.config.classes.len() - 1)
-    }
-
-    fn is_cut(&self, a: Rank, b: Rank) -> bool {
-        self.cuts.contains(&(a.min(b), a.max(b)))
-            || self.partitions.iter().any(|&first| (a < first) != (b < first))
-    }
-
-    /// Accepts a whole frame, if the pipe has room.
-    pub(super) fn send(&mut self, key: PipeKey, header: &FrameHeader, parts: &[Span]) -> bool {
-        let bytes = header.payload_bytes as usize;
-        let (bytes_max, frames_max) = (self.config.pipe_bytes, self.config.pipe_frames);
-        let pipe = self.pipes.entry(key).or_default();
-        if pipe.held_bytes + bytes > bytes_max || pipe.frames.len() >= frames_max {
-            pipe.refused = true;
-            return false;
-        }
-        let (payload, memory) = own(vec![0_u8; bytes]);
-        let mut at = 0;
-        for part in parts {
-            payload.cut(at, part.len()).copy_from(*part);
-            at += part.len();
-        }
-        pipe.held_bytes += bytes;
-        pipe.frames.push_back(Frame { header: *header, payload, _memory: memory, consumed: 0 });
-        self.depart(key, bytes);
-        true
-    }
-
-    /// Computes when the frame that was just accepted will arrive.
-    fn depart(&mut self, key: PipeKey, bytes: usize) {
-        let class = self.class(key.from, key.to);
-        let LinkClass { latency, bandwidth, .. } = self.config.classes[class];
-        let slot = key.from as usize * self.config.classes.len() + class;
-        let transfer = u128::from(bytes as u64) * 1_000_000_000 / u128::from(bandwidth);
-        let sent = self.free_at[slot].max(self.events.now) + transfer as u64;
-        self.free_at[slot] = sent;
-        self.random = mix(self.random);
-        let jitter = self.random % (nanoseconds(self.config.jitter) + 1);
-        let Some(pipe) = self.pipes.get_mut(&key) else { return };
-        let arrival = (sent + nanoseconds(latency) + jitter).max(pipe.last_arrival);
-        pipe.last_arrival = arrival;
-        self.events.at(arrival, Event::Arrive(key));
-    }
-
-    /// Consumes `bytes` of the head frame, and the frame with its last byte.
-    pub(super) fn consume(&mut self, key: PipeKey, bytes: usize) {
-        let latency = self.config.classes[self.class(key.from, key.to)].latency;
-        let Some(pipe) = self.pipes.get_mut(&key) else { return };
-        let Some(head) = pipe.frames.front_mut() else { return };
-        head.consumed += bytes;
-        if head.consumed < head.payload.len() {
-            return;
-        }
-        pipe.held_bytes -= head.payload.len();
-        pipe.arrived -= 1;
-        pipe.frames.pop_front();
-        if std::mem::take(&mut pipe.refused) {
-            let time = self.events.now + nanoseconds(latency);
-            self.events.at(time, Event::Room(key.from));
-        }
-    }
-
-    fn wake(&mut self, rank: Rank) {
-        let index = rank as usize;
-        if !self.is_halted[index] && !std::mem::replace(&mut self.is_ready[index], true) {
-            self.ready.push_back(rank);
-        }
-    }
-
-    fn wake_all(&mut self) {
-        let ranks = self.is_ready.len() as Rank;
-        (0..ranks).for_each(|rank| self.wake(rank));
-    }
-
-    /// Takes `rank` out of the network, now.
-    pub(super) fn leave(&mut self, rank: Rank) {
-        self.is_halted[rank as usize] = true;
-        if !std::mem::replace(&mut self.is_gone[rank as usize], true) {
-            let time = self.events.now + nanoseconds(self.config.detection);
-            self.events.at(time, Event::Lost(rank));
-        }
-    }
-
-    fn handle(&mut self, event: Event) {
-        match event {
-            Event::Arrive(key) => self.arrive(key),
-            Event::Room(rank) => self.wake(rank),
-            Event::Crash(rank) => self.leave(rank),
-            Event::Stop(rank) => self.is_halted[rank as usize] = true,
-            Event::Lost(rank) => {
-                self.lost.push(rank);
-                self.wake_all();
-            }
-            Event::Cut(a, b) => {
-                self.cuts.insert((a.min(b), a.max(b)));
-            }
-            Event::Partition(first) => self.partitions.push(first),
-        }
-    }
-
-    fn arrive(&mut self, key: PipeKey) {
-        let is_cut = self.is_cut(key.from, key.to);
-        let Some(pipe) = self.pipes.get_mut(&key) else { return };
-        pipe.severed |= is_cut;
-        if !pipe.severed {
-            pipe.arrived += 1;
-            self.wake(key.to);
-        }
-    }
-}
-
 /// A simulated network. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct SimNet(Arc<Mutex<State>>);
@@ -253,21 +81,7 @@ impl SimNet {
         assert!(!config.classes.is_empty() && config.classes.iter().all(is_sound), "{config:?}");
         assert!((1..=config.pipe_bytes).contains(&config.frame_bytes_max), "{config:?}");
         assert!(config.pipe_frames > 0, "{config:?}");
-        let count = ranks as usize;
-        let mut state = State {
-            events: Events::default(),
-            pipes: BTreeMap::new(),
-            lost: Vec::new(),
-            is_halted: vec![false; count],
-            is_gone: vec![false; count],
-            free_at: vec![0; count * config.classes.len()],
-            cuts: BTreeSet::new(),
-            partitions: Vec::new(),
-            ready: VecDeque::new(),
-            is_ready: vec![false; count],
-            random: mix(seed),
-            config,
-        };
+        let mut state = State::new(ranks, seed, config);
         state.wake_all();
         Self(Arc::new(Mutex::new(state)))
     }
@@ -276,9 +90,17 @@ impl SimNet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The end of `rank`. Dropping it takes the rank out of the network.
+    /// The end of `rank` in a communicator of all ranks. Dropping it closes its pipes.
     pub fn end(&self, rank: Rank) -> SimEnd {
-        SimEnd::new(self.clone(), rank)
+        let ranks = self.state().is_ready.len() as Rank;
+        self.join(0, (0..ranks).collect(), rank)
+    }
+
+    /// The end of member `me` of communicator `comm`, whose rank `r` is rank `members[r]` of the
+    /// network. Communicators share links and faults, but no pipe. Dropping the end closes its
+    /// pipes; the other members are told after [`SimConfig::detection`].
+    pub fn join(&self, comm: u64, members: Arc<[Rank]>, me: Rank) -> SimEnd {
+        SimEnd::new(self.clone(), comm, members, me)
     }
 
     /// The virtual time.
@@ -299,12 +121,26 @@ impl SimNet {
     /// Kills `rank` at `time`. What it sent before still arrives; the others are told after
     /// [`SimConfig::detection`].
     pub fn crash(&self, rank: Rank, time: Duration) {
-        self.state().events.at(nanoseconds(time), Event::Crash(rank));
+        let after = self.state().config.detection;
+        self.crash_noticed_after(rank, time, after);
     }
 
-    /// Stops `rank` at `time`: it is never polled again, and nobody is told.
+    /// Kills `rank` at `time`; the others are told `after` that, late when its host went down
+    /// with it.
+    pub fn crash_noticed_after(&self, rank: Rank, time: Duration, after: Duration) {
+        let mut state = self.state();
+        state.events.at(nanoseconds(time), Event::Crash(rank));
+        state.events.at(nanoseconds(time + after), Event::Lost(rank));
+    }
+
+    /// Stops `rank` at `time`: it is not polled any more, and nobody is told.
     pub fn stop(&self, rank: Rank, time: Duration) {
         self.state().events.at(nanoseconds(time), Event::Stop(rank));
+    }
+
+    /// Lets `rank` go on at `time`, if it was stopped.
+    pub fn resume(&self, rank: Rank, time: Duration) {
+        self.state().events.at(nanoseconds(time), Event::Continue(rank));
     }
 
     /// Silences the link between two ranks at `time`: nothing arrives any more, nobody is told.
@@ -314,7 +150,54 @@ impl SimNet {
 
     /// Silences all links between ranks below `first` and the others at `time`.
     pub fn partition(&self, first: Rank, time: Duration) {
-        self.state().events.at(nanoseconds(time), Event::Partition(first));
+        let ranks = self.state().is_ready.len() as Rank;
+        self.part((0..ranks).map(|rank| rank < first).collect(), time, None);
+    }
+
+    /// Silences all links between the ranks of `side`, one flag per rank, and the others, from
+    /// `time` on, until `healed`: then arrives what was sent meanwhile.
+    pub fn part(&self, side: Vec<bool>, time: Duration, healed: Option<Duration>) {
+        let mut state = self.state();
+        let index = state.partitions.len() as u32;
+        state.partitions.push((side, false));
+        state.events.at(nanoseconds(time), Event::Part(index));
+        if let Some(healed) = healed {
+            state.events.at(nanoseconds(healed), Event::Heal(index));
+        }
+    }
+
+    /// From `time` on everything between two ranks takes `longer` than the link's latency, in
+    /// both directions.
+    pub fn slow_down(&self, a: Rank, b: Rank, time: Duration, longer: Duration) {
+        self.state().events.at(nanoseconds(time), Event::Slow(a, b, nanoseconds(longer)));
+    }
+
+    /// Whether nothing passes between two ranks now.
+    pub fn is_cut(&self, a: Rank, b: Rank) -> bool {
+        self.state().is_cut(a, b)
+    }
+
+    /// Time a small message takes from one rank to another now, jitter included.
+    pub fn delay(&self, from: Rank, to: Rank) -> Duration {
+        let mut state = self.state();
+        let jitter = state.random() % (nanoseconds(state.config.jitter) + 1);
+        Duration::from_nanos(state.latency(from, to) + jitter)
+    }
+
+    /// Has [`next_signal`](Self::next_signal) say `token` for `rank` at `time`: messages beside
+    /// the data and timers travel like this. `rank` may be halted then.
+    pub fn signal_at(&self, time: Duration, rank: Rank, token: u64) {
+        self.state().events.at(nanoseconds(time), Event::Signal(rank, token));
+    }
+
+    /// Takes the next signal that is due.
+    pub fn next_signal(&self) -> Option<(Rank, u64)> {
+        self.state().signals.pop_front()
+    }
+
+    /// Has `rank` polled again now, unless it is halted.
+    pub fn wake(&self, rank: Rank) {
+        self.state().wake(rank);
     }
 
     /// Takes the next rank that has something to do now.
@@ -345,12 +228,12 @@ impl SimNet {
         true
     }
 
-    /// Whether `rank` still runs: neither crashed, nor stopped, nor gone.
+    /// Whether `rank` runs: neither crashed nor stopped.
     pub fn is_running(&self, rank: Rank) -> bool {
         !self.state().is_halted[rank as usize]
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
 }
