@@ -9,7 +9,7 @@ use syncline_topology::{Candidate, Constants, Decision, LinkClass, Topology, Wor
 use super::candidates::{AlgorithmRef, candidates};
 use super::options::{Options, TransportChoice};
 use super::place;
-use super::plan::{agreed_bytes, shape};
+use super::prepare::{agreed_bytes, shape};
 use crate::collective::{Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
@@ -139,7 +139,8 @@ impl Planner {
     /// The fastest algorithm by prediction, among those that serve the call in place and not:
     /// ranks may differ in that.
     pub(super) fn choose(&self, request: &Request) -> Result<Choice> {
-        let shapes = [false, true].map(|in_place| shape(request, in_place, self));
+        let shapes =
+            [false, true].map(|in_place| shape(request, in_place, self.ranks, self.reproducible));
         let uneven = !matches!(request.counts, Counts::Uniform(_));
         let serves = |index: &usize| {
             let algorithm = &self.algorithms[*index];

@@ -58,7 +58,7 @@ pub(super) fn of_request(request: &Request, algorithm: &str, segments: u32) -> u
 }
 
 /// Fingerprint of a point-to-point message.
-pub(super) fn of_message(dtype: DType, count: usize) -> u64 {
+pub(crate) fn of_message(dtype: DType, count: usize) -> u64 {
     Fingerprint::new().text("message").word(dtype as u64).word(count as u64).finish()
 }
 

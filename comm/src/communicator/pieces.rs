@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use super::plan::agreed_bytes;
+use super::prepare::agreed_bytes;
 use super::{Communicator, setup};
 use crate::collective::{Counts, Request};
 use crate::error::Result;

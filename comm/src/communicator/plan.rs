@@ -1,20 +1,15 @@
-//! From a request to a program: chooses the algorithm, builds and compiles its schedule, and
-//! remembers the result.
+//! From a request to a program: chooses the algorithm, has its schedule compiled, and remembers
+//! the result.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::choice::{Choice, Planner};
 use super::fingerprint;
-use crate::collective::{self, Contract, Counts, Request};
-use crate::engine::{
-    AlgorithmName, Compile, Counted, Description, Lengths, OpMeta, Operation, Placement, Program,
-    Sizes,
-};
-use crate::error::{Rank, Result};
-use crate::reduce::ReduceOp;
-use crate::schedule::{Collective, Shape, pipelined};
-use crate::transport::Lane;
+use super::prepare::{Prepared, Recipe, prepare};
+use crate::collective::{Contract, Request};
+use crate::engine::{OpMeta, Program};
+use crate::error::Result;
 
 /// Most programs kept. A training loop repeats a few hundred calls.
 const PROGRAMS_MAX: usize = 1024;
@@ -26,20 +21,13 @@ pub(super) struct Plan {
     pub(super) contract: Contract,
     pub(super) program: Arc<Program>,
     pub(super) choice: Choice,
-    description: Description,
-    lane: Lane,
-    fingerprint: u64,
+    meta: OpMeta,
 }
 
 impl Plan {
     /// What the engine must know besides program and buffers.
     pub(super) fn meta(&self, sequence: u64) -> OpMeta {
-        OpMeta {
-            description: self.description,
-            sequence,
-            fingerprint: self.fingerprint,
-            lane: self.lane,
-        }
+        OpMeta { sequence, ..self.meta }
     }
 
     /// Checks the buffers' lengths, in elements.
@@ -114,138 +102,17 @@ impl Cache {
 }
 
 fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
-    let contract = collective::contract(request, planner.me(), planner.ranks())?;
     let choice = planner.choose(request)?;
-    let placement = placement(request, in_place);
-    let shape = shape(request, placement != Placement::Separate, planner);
-    let schedule = choice.algorithm.build(&shape, planner.me());
-    let schedule = match choice.segments {
-        1 => schedule,
-        segments => pipelined(&schedule, segments, choice.window),
-    };
-    let sizes = sizes(request);
-    let program = Program::compile(&Compile {
-        schedule: &schedule,
-        sizes: &sizes,
-        rank: planner.me(),
+    let Prepared { contract, program, meta } = prepare(&Recipe {
+        request,
+        in_place,
+        me: planner.me(),
         ranks: planner.ranks(),
-        dtype: request.dtype,
-        op: operator(request),
-        placement,
+        reproducible: planner.reproducible(),
+        algorithm: &*choice.algorithm,
+        label: &choice.decision.winner.name,
+        segments: choice.segments,
+        window: choice.window,
     })?;
-    Ok(Plan {
-        description: describe(request, &choice),
-        fingerprint: fingerprint::of_request(
-            request,
-            &choice.decision.winner.name,
-            choice.segments,
-        ),
-        lane: lane(request, planner.ranks()),
-        request: request.clone(),
-        in_place,
-        contract,
-        program: Arc::new(program),
-        choice,
-    })
-}
-
-/// The call in words.
-fn describe(request: &Request, choice: &Choice) -> Description {
-    let collective = request.collective;
-    let (count, counted) = match &request.counts {
-        Counts::Uniform(count) => (*count, Counted::Uniform),
-        Counts::PerRank(counts) => (counts.iter().sum(), Counted::PerRank),
-        Counts::PerPair { send, .. } => (send.iter().sum(), Counted::PerPair),
-    };
-    let algorithm = AlgorithmName::from_text(&choice.decision.winner.name);
-    let mut description = Description::new(Operation::Collective(collective))
-        .data(request.dtype, count as u64, counted)
-        .algorithm(algorithm, choice.segments);
-    if collective.reduces() {
-        description = description.op(request.op);
-    }
-    if collective.is_rooted() {
-        description = description.rank(request.root);
-    }
-    description
-}
-
-/// The operator that the schedule's steps combine with. A barrier across hosts combines what is
-/// empty, with any operator.
-fn operator(request: &Request) -> Option<ReduceOp> {
-    match request.collective {
-        Collective::Barrier => Some(ReduceOp::Sum),
-        collective => collective.reduces().then_some(request.op),
-    }
-}
-
-/// Where input and output lie. A sum of inputs that are multiplied first needs a copy of the
-/// input; the output has room for it where every rank has one of the same size.
-fn placement(request: &Request, in_place: bool) -> Placement {
-    let whole = matches!(request.collective, Collective::AllReduce | Collective::Scan);
-    match request.op {
-        _ if in_place => Placement::InPlace,
-        ReduceOp::PreMulSum(_) if whole => Placement::LoadIntoOutput,
-        _ => Placement::Separate,
-    }
-}
-
-/// What the schedule is built for.
-pub(super) fn shape(request: &Request, in_place: bool, planner: &Planner) -> Shape {
-    Shape {
-        collective: request.collective,
-        ranks: planner.ranks(),
-        root: if request.collective.is_rooted() { request.root } else { 0 },
-        in_place,
-        reproducible: planner.reproducible() && request.collective.reduces(),
-    }
-}
-
-fn sizes(request: &Request) -> Sizes {
-    let per_rank = matches!(
-        request.collective,
-        Collective::AllGather
-            | Collective::ReduceScatter
-            | Collective::Gather
-            | Collective::Scatter
-            | Collective::AllToAll
-    );
-    Sizes::packed(match &request.counts {
-        // A barrier's waits hang on memory: on one byte that goes round.
-        Counts::Uniform(_) if request.collective == Collective::Barrier => Lengths::Vector(1),
-        Counts::Uniform(count) if per_rank => Lengths::Each(*count),
-        Counts::Uniform(count) => Lengths::Vector(*count),
-        Counts::PerRank(counts) => Lengths::PerRank(counts.clone()),
-        Counts::PerPair { send, receive } => {
-            Lengths::PerPair { send: send.clone(), recv: receive.clone() }
-        }
-    })
-}
-
-/// The data of a call in bytes, as far as every rank knows: the vector, all ranks' parts
-/// together, or one rank's input of an all_to_all.
-pub(super) fn agreed_bytes(request: &Request, ranks: Rank) -> Option<usize> {
-    let size = request.dtype.size();
-    let vector = matches!(
-        request.collective,
-        Collective::AllReduce
-            | Collective::Broadcast
-            | Collective::Reduce
-            | Collective::Scan
-            | Collective::ExScan
-            | Collective::Barrier
-    );
-    match &request.counts {
-        Counts::Uniform(count) if vector => Some(count * size),
-        Counts::Uniform(count) => Some(count * size * ranks as usize),
-        Counts::PerRank(counts) => Some(counts.iter().sum::<usize>() * size),
-        Counts::PerPair { .. } => None,
-    }
-}
-
-fn lane(request: &Request, ranks: Rank) -> Lane {
-    match agreed_bytes(request, ranks) {
-        Some(bytes) if bytes <= Lane::SMALL_BYTES_MAX => Lane::Small,
-        _ => Lane::Bulk,
-    }
+    Ok(Plan { request: request.clone(), in_place, contract, program, choice, meta })
 }
