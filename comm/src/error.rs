@@ -24,6 +24,36 @@ impl fmt::Display for Peer {
     }
 }
 
+/// A rank that holds an operation up, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Who.
+    pub peer: Peer,
+    /// In words, such as `does not answer`.
+    pub what: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.peer, self.what)
+    }
+}
+
+/// What a rank called, where ranks disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// Who.
+    pub peer: Peer,
+    /// Its call in words, as far as it is known.
+    pub what: String,
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} called {}", self.peer, self.what)
+    }
+}
+
 /// The call that failed: which operation, its number in the communicator, and who reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -53,43 +83,45 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
-    /// A peer's process or connection is gone.
-    #[error("{call}: lost {peer}: {reason}; destroy this communicator and make one without it")]
+    /// A peer's process or host is gone, or it left while it was still needed.
+    #[error(
+        "{call}: lost {peer}: {reason}; make a communicator of the other ranks with `shrink`, or \
+         end the job"
+    )]
     PeerLost {
-        /// The call that noticed.
+        /// The call that failed.
         call: Box<Call>,
         /// Who is gone.
         peer: Peer,
         /// How it was noticed.
         reason: String,
     },
-    /// The deadline passed while ranks were still missing.
+    /// Nothing moved for as long as the communicator's timeout.
     #[error(
-        "{call}: no progress within {} s; still waiting for {}; check that every rank makes \
-         the same calls in the same order", .after.as_secs_f64(), list(.missing)
+        "{call}: no progress for {} s in {operation}: {}; check that every rank makes the same \
+         calls in the same order, or go on without the missing ranks with `shrink`",
+        .after.as_secs_f64(), list(.missing)
     )]
     Timeout {
-        /// The call that waited.
+        /// The call that failed.
         call: Box<Call>,
-        /// Who has not come.
-        missing: Vec<Peer>,
-        /// How long it waited.
+        /// The operation that made no progress, in words, and the rank that noticed.
+        operation: String,
+        /// Who holds it up.
+        missing: Vec<Missing>,
+        /// How long nothing moved.
         after: Duration,
     },
     /// Two ranks disagree on what operation this is.
     #[error(
-        "{call}: {peer} called {theirs}, this rank called {ours}; make every rank's calls agree \
-         in collective, count, type, op, root and options"
+        "{call}: {} but {}; make every rank's calls agree in order, collective, count, type, op, \
+         root and options", .calls[0], .calls[1]
     )]
     Mismatch {
-        /// The call on this rank.
+        /// The call that failed.
         call: Box<Call>,
-        /// Who differs.
-        peer: Peer,
-        /// This rank's view.
-        ours: String,
-        /// The peer's view, as far as it is known.
-        theirs: String,
+        /// The two that differ.
+        calls: Box<[Called; 2]>,
     },
     /// A peer sent what the wire format does not allow.
     #[error("{call}: {peer} broke the wire protocol: {reason}; are all ranks the same version?")]
@@ -121,16 +153,64 @@ pub enum Error {
         /// What to do next.
         hint: String,
     },
-    /// The communicator was aborted, here or because an earlier call failed.
-    #[error("{call}: communicator aborted: {reason}")]
+    /// A rank gave up.
+    #[error(
+        "{call}: {by} aborted: {reason}; make a communicator of the other ranks with `shrink`, or \
+         end the job"
+    )]
     Aborted {
         /// The call that was cut short.
         call: Box<Call>,
-        /// Why.
+        /// Who gave up.
+        by: Peer,
+        /// In its own words.
+        reason: String,
+    },
+    /// A rank ended the communicator for everybody; all of them go on to exist.
+    #[error("{call}: {by} revoked the communicator: {reason}; agree, and `shrink` to a new one")]
+    Revoked {
+        /// The call that was cut short.
+        call: Box<Call>,
+        /// Who ended it.
+        by: Peer,
+        /// In its own words.
+        reason: String,
+    },
+    /// The other ranks went on without this one.
+    #[error(
+        "{call}: the others went on without this rank: {reason}; drop the communicator, and be \
+         invited to a new one with `grow`"
+    )]
+    Excluded {
+        /// The call that found out.
+        call: Box<Call>,
+        /// Why, as far as it is known.
         reason: String,
     },
 }
 
-fn list(peers: &[Peer]) -> String {
-    peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+impl Error {
+    /// The same cause, as `call` reports it.
+    #[must_use]
+    pub fn at(&self, call: Box<Call>) -> Self {
+        let mut error = self.clone();
+        match &mut error {
+            Self::PeerLost { call: place, .. }
+            | Self::Timeout { call: place, .. }
+            | Self::Mismatch { call: place, .. }
+            | Self::Protocol { call: place, .. }
+            | Self::Aborted { call: place, .. }
+            | Self::Revoked { call: place, .. }
+            | Self::Excluded { call: place, .. } => *place = call,
+            Self::InvalidArgument { .. } | Self::Rendezvous { .. } | Self::System { .. } => {}
+        }
+        error
+    }
+}
+
+fn list(missing: &[Missing]) -> String {
+    match missing {
+        [] => "nobody is known to be missing".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
 }

@@ -140,6 +140,7 @@ impl Communicator {
             transports: wires.transports,
             routes: wires.routes,
             staging_bytes_max: setup::scratch_bytes_max(&options),
+            judge: None,
         })?;
         let mut hosts: Vec<&str> = members.iter().map(|m| m.host_identity.as_str()).collect();
         hosts.sort_unstable();

@@ -5,8 +5,9 @@
 //! nobody drives its operation itself, from beginning to end.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use super::bell::Bell;
 use super::completion::{Completion, Gate};
@@ -19,7 +20,6 @@ use super::waiting::{Driving, Entering};
 use crate::error::{Error, Result};
 
 /// An engine that threads take turns to drive.
-#[derive(Debug)]
 pub struct EngineCell {
     engine: Mutex<Engine>,
     names: Names,
@@ -31,10 +31,21 @@ pub struct EngineCell {
     pub(super) bell: Bell,
     /// The progress thread looks after this engine.
     pub(super) registered: AtomicBool,
-    /// Raised by [`Self::abort`]; ends every wait.
-    aborted: AtomicBool,
-    abort_reason: Mutex<String>,
+    /// Raised with `verdict`; ends every wait.
+    condemned: AtomicBool,
+    /// Why this engine takes no more work.
+    verdict: Mutex<Option<Error>>,
+    /// What others want to know of the engine, or to do to it; whoever holds it does that.
+    visits: Mutex<Vec<Visit>>,
+    has_visits: AtomicBool,
 }
+
+/// Something to do with an engine that another thread may be driving.
+pub(crate) type Visit = Box<dyn FnOnce(&mut Engine) + Send>;
+
+/// How long an operation that cannot go on waits to be told why. Then it ends with what this
+/// rank saw.
+const VERDICT_TIME_MAX: Duration = Duration::from_millis(1500);
 
 /// The engine, held by this thread.
 #[derive(Debug)]
@@ -52,6 +63,16 @@ impl Held<'_> {
         }
     }
 
+    /// Does what others want done with the engine.
+    pub(super) fn receive_visits(&mut self) {
+        self.cell.has_visits.store(false, Ordering::SeqCst);
+        let visits = std::mem::take(&mut *self.cell.visits());
+        for visit in visits {
+            visit(self.engine_mut());
+            self.cell.wanted.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn engine_mut(&mut self) -> &mut Engine {
         match &mut self.guard {
             Some(guard) => guard,
@@ -64,9 +85,19 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.guard = None;
         self.cell.gate.signal();
+        self.cell.receive_visits();
         if self.cell.gate.is_pending() && self.cell.registered.load(Ordering::SeqCst) {
             progress::kick();
         }
+    }
+}
+
+impl std::fmt::Debug for EngineCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineCell")
+            .field("names", &self.names)
+            .field("condemned", &self.condemned)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,14 +111,16 @@ impl EngineCell {
             wanted: AtomicU32::new(0),
             bell: Bell::new(),
             registered: AtomicBool::new(false),
-            aborted: AtomicBool::new(false),
-            abort_reason: Mutex::new(String::new()),
+            condemned: AtomicBool::new(false),
+            verdict: Mutex::default(),
+            visits: Mutex::default(),
+            has_visits: AtomicBool::new(false),
         })
     }
 
     /// Runs one operation to its end.
     ///
-    /// `patience.abort` is replaced by this engine's own flag, see [`Self::abort`].
+    /// `patience.abort` is replaced by this engine's own flag, see [`Self::condemn`].
     ///
     /// # Errors
     /// What [`Engine::submit`] refuses; [`Error::Timeout`] when patience ends, and whatever went
@@ -139,18 +172,56 @@ impl EngineCell {
         Ok(work)
     }
 
-    /// Fails everything under way on this engine, and refuses everything that comes. Wakes every
-    /// thread that waits here.
+    /// Fails everything under way on this engine, and refuses everything that comes, because
+    /// this rank wants it. Wakes every thread that waits here.
     pub fn abort(&self, reason: &str) {
-        let mut slot = self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_empty() {
-            reason.clone_into(&mut slot);
-        }
-        drop(slot);
-        self.aborted.store(true, Ordering::Release);
+        self.condemn(&self.names.aborted(&OpMeta::ABORT, reason));
+    }
+
+    /// Fails everything under way on this engine, and refuses everything that comes, with the
+    /// cause that `error` gives. Wakes every thread that waits here.
+    pub fn condemn(&self, error: &Error) {
+        self.verdict_slot().get_or_insert_with(|| error.clone());
+        self.condemned.store(true, Ordering::SeqCst);
         self.bell.ring();
         if let Some(mut held) = self.try_hold() {
-            self.abort_held(&mut held);
+            self.carry_out(&mut held);
+        }
+        self.gate.signal();
+    }
+
+    /// Refuses everything that comes, with the cause that `error` gives. What is under way may
+    /// still end well; if it runs into trouble, this was why.
+    pub(crate) fn doom(&self, error: &Error) {
+        let error = error.clone();
+        self.visit(Box::new(move |engine| engine.doom(&error)));
+    }
+
+    /// Has `visit` done by whoever holds the engine, or now. A driver that sleeps may take as
+    /// long as one sleep to notice.
+    pub(crate) fn visit(&self, visit: Visit) {
+        self.visits().push(visit);
+        self.has_visits.store(true, Ordering::SeqCst);
+        // Either the holder sees them when it lets go, or they see that it has.
+        fence(Ordering::SeqCst);
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+        self.bell.ring();
+        self.receive_visits();
+    }
+
+    fn visits(&self) -> MutexGuard<'_, Vec<Visit>> {
+        // Held for a push or a swap only.
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what others want done with the engine, if nobody holds it; otherwise its holder
+    /// will.
+    fn receive_visits(&self) {
+        if self.has_visits.load(Ordering::SeqCst)
+            && let Some(mut held) = self.try_hold()
+        {
+            held.receive_visits();
+            // Letting go looks again.
         }
     }
 
@@ -160,13 +231,18 @@ impl EngineCell {
         self.try_hold()?.engine().broken().cloned()
     }
 
-    fn abort_held(&self, held: &mut Held<'_>) {
-        let reason = self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        held.engine_mut().abort(&reason);
+    fn verdict_slot(&self) -> MutexGuard<'_, Option<Error>> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carry_out(&self, held: &mut Held<'_>) {
+        if let Some(error) = &*self.verdict_slot() {
+            held.engine_mut().condemn(error);
+        }
     }
 
     fn patience<'a>(&'a self, given: &Patience<'a>) -> Patience<'a> {
-        Patience { abort: Some(&self.aborted), ..*given }
+        Patience { abort: Some(&self.condemned), ..*given }
     }
 
     /// Whether another thread wants the engine.
@@ -200,13 +276,13 @@ impl EngineCell {
             return Ok(held);
         }
         let call = self.names.call(meta);
-        let reason = match outcome {
-            Outcome::Aborted => {
-                self.abort_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-            }
-            _ => "another thread keeps the communicator busy".to_owned(),
-        };
-        Err(Error::Aborted { call, reason })
+        match (outcome, &*self.verdict_slot()) {
+            (Outcome::Aborted, Some(error)) => Err(error.at(call)),
+            _ => Err(Error::InvalidArgument {
+                operation: meta.description.name(),
+                reason: "another thread keeps the communicator busy; use a duplicate of it".into(),
+            }),
+        }
     }
 
     /// Ends an operation whose waiter has lost patience.
@@ -222,23 +298,47 @@ impl EngineCell {
             Some(held) => held,
             None => self.enter(meta, &endless)?,
         };
-        match outcome {
-            Outcome::Aborted => self.abort_held(&mut held),
-            Outcome::Stalled(after) => held.engine_mut().time_out(id, after),
-            Outcome::Deadline | Outcome::Done => {
-                let after = patience.stall_max.or(patience.deadline).unwrap_or_default();
-                held.engine_mut().time_out(id, after);
-            }
+        let after = match outcome {
+            Outcome::Stalled(after) => after,
+            _ => patience.stall_max.or(patience.deadline).unwrap_or_default(),
+        };
+        if outcome == Outcome::Aborted {
+            self.carry_out(&mut held);
+        } else {
+            held.engine_mut().time_out(id, after);
         }
+        self.await_verdict(held, (id, meta, completion), patience)
+    }
+
+    /// Waits until it is known why an operation cannot go on.
+    fn await_verdict<'a>(
+        &'a self,
+        held: Held<'a>,
+        (id, meta, completion): (TaskId, &OpMeta, Option<Arc<Completion>>),
+        patience: &Patience<'_>,
+    ) -> Result<()> {
+        let deadline = Some(patience.clock.now() + VERDICT_TIME_MAX);
+        let brief = Patience { deadline, stall_max: None, oversubscribed: true, ..*patience };
+        let mut driving = Driving::new(self, id, Some(held), completion);
+        let outcome = wait(&mut driving, &brief);
+        let (held, completion, result) = driving.finish();
+        if let Some(result) = result {
+            return result;
+        }
+        let endless = Patience { abort: None, ..Patience::endless(patience.clock) };
+        let mut held = match held {
+            Some(held) => held,
+            None => self.enter(meta, &endless)?,
+        };
+        if outcome == Outcome::Aborted {
+            self.carry_out(&mut held);
+        }
+        held.engine_mut().despair();
         let result = match completion {
             Some(completion) => completion.result(),
             None => held.engine_mut().take(id),
         };
-        let lost = || Error::Aborted {
-            call: self.names.call(meta),
-            reason: "its result was lost".to_owned(),
-        };
-        result.unwrap_or_else(|| Err(lost()))
+        result.unwrap_or_else(|| Err(self.names.aborted(meta, "its result was lost")))
     }
 }
 

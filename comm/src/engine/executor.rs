@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::advance::advance;
 use super::completion::Completion;
 use super::description::{Description, Operation};
-use super::failure::{Failure, Names};
+use super::failure::{Failure, Judge, Names, Trouble, TroubleKind};
 use super::program::Program;
 use super::selfloop::SelfLoop;
-use super::task::{Life, Memory, Task};
+use super::task::{Cursor, Life, Memory, Task};
 use super::wires::{Direction, Wires};
 use crate::error::{Error, Peer, Rank, Result};
 use crate::memory::{Arena, Span, SpanMut};
-use crate::transport::{Fault, FrameHeader, Lane, Transport};
+use crate::transport::{FrameHeader, Lane, Transport};
 
 /// What an engine is made of.
 pub struct EngineConfig {
@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub routes: Vec<u8>,
     /// Most bytes of scratch memory that running operations may hold together.
     pub staging_bytes_max: usize,
+    /// Finds out why operations cannot go on; without one they end with what this rank saw.
+    pub judge: Option<Arc<dyn Judge>>,
 }
 
 /// What an operation is called, for its frames and its errors.
@@ -45,6 +47,14 @@ pub struct OpMeta {
 }
 
 impl OpMeta {
+    /// Stands for the call that ends everything.
+    pub(super) const ABORT: Self = Self {
+        description: Description::new(Operation::Abort),
+        sequence: 0,
+        fingerprint: 0,
+        lane: Lane::Small,
+    };
+
     /// What precedes `payload_bytes` of this operation on a wire.
     pub(super) fn header(&self, payload_bytes: usize) -> FrameHeader {
         FrameHeader {
@@ -94,8 +104,15 @@ pub struct Engine {
     running: Vec<u32>,
     /// Slots of tasks that wait for scratch memory, oldest first.
     queued: VecDeque<u32>,
-    /// Why this engine takes no more work.
+    /// Slots of tasks that wait for a verdict: something went wrong.
+    stopped: Vec<u32>,
+    /// What this rank saw go wrong, as the error of last resort.
+    trouble: Option<Error>,
+    /// Why this engine takes no more work, while what runs may still end well.
+    doom: Option<Error>,
+    /// Why everything here has ended.
     broken: Option<Error>,
+    judge: Option<Arc<dyn Judge>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -115,7 +132,8 @@ impl Engine {
     /// # Errors
     /// [`Error::InvalidArgument`] when the routes do not fit the ranks and transports.
     pub fn new(config: EngineConfig) -> Result<Self> {
-        let EngineConfig { rank, peers, mut transports, mut routes, staging_bytes_max } = config;
+        let EngineConfig { rank, peers, mut transports, mut routes, staging_bytes_max, judge } =
+            config;
         let own = u8::try_from(transports.len()).ok().filter(|_| routes.len() == peers.len());
         let Some((own, route)) = own.zip(routes.get_mut(rank as usize)) else {
             let reason = "every rank needs one route, and there are at most 255 transports";
@@ -137,7 +155,11 @@ impl Engine {
             free: Vec::new(),
             running: Vec::new(),
             queued: VecDeque::new(),
+            stopped: Vec::new(),
+            trouble: None,
+            doom: None,
             broken: None,
+            judge,
         })
     }
 
@@ -145,16 +167,16 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the buffers are too small for the program, or the program
-    /// needs more scratch memory than there may ever be; [`Error::Aborted`] when an earlier
-    /// operation failed.
+    /// needs more scratch memory than there may ever be; why the engine takes no more work, when
+    /// that is so.
     pub fn submit(
         &mut self,
         program: &Arc<Program>,
         buffers: Buffers,
         meta: &OpMeta,
     ) -> Result<TaskId> {
-        if let Some(error) = &self.broken {
-            return Err(aborted(&self.names, meta, error));
+        if let Some(error) = self.broken.as_ref().or(self.doom.as_ref()) {
+            return Err(error.at(self.names.call(meta)));
         }
         self.admissible(program, &buffers, meta)?;
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -166,7 +188,10 @@ impl Engine {
         let task = &mut self.tasks[slot as usize];
         task.load(program, *meta, memory, &mut self.wires);
         let generation = task.generation;
-        if program.scratch_bytes() == 0 {
+        if self.trouble.is_some() {
+            task.life = Life::Running;
+            self.stopped.push(slot);
+        } else if program.scratch_bytes() == 0 {
             task.life = Life::Running;
             self.running.push(slot);
         } else {
@@ -241,7 +266,7 @@ impl Engine {
 
     /// Whether no operation is under way.
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.queued.is_empty()
+        self.running.is_empty() && self.queued.is_empty() && self.stopped.is_empty()
     }
 
     /// The result of an operation that has ended; its id is void after that. `None` while it is
@@ -302,7 +327,7 @@ impl Engine {
         if let Some(task) = self.tasks.get_mut(id.slot as usize) {
             task.waits_for(&self.wires, &mut ranks);
         }
-        for &slot in &self.running {
+        for &slot in self.running.iter().chain(&self.stopped) {
             if ranks.is_empty() {
                 self.tasks[slot as usize].waits_for(&self.wires, &mut ranks);
             }
@@ -311,27 +336,61 @@ impl Engine {
         ranks.into_iter().map(|rank| self.names.of(rank)).collect()
     }
 
-    /// Fails operation `id` because it made no progress for `after`, and everything else with
-    /// it: its messages are half-way.
+    /// A number that changes whenever an operation moves.
+    pub(super) fn mark(&self) -> u64 {
+        let done = |slot: &u32| {
+            let task = &self.tasks[*slot as usize];
+            let inside = |cursor: &Cursor| (cursor.accepted + cursor.frame) as u64;
+            let steps = task.steps.iter().map(|step| (step.done + step.split_bytes) as u64);
+            let cursors = task.recvs.iter().chain(&task.sends).map(inside);
+            steps.chain(cursors).fold(u64::from(task.generation) + 1, u64::wrapping_add)
+        };
+        let mix = |hash: u64, part: u64| hash.rotate_left(7).wrapping_add(part);
+        self.running.iter().chain(&self.queued).map(done).fold(0, mix)
+    }
+
+    /// Has it found out why operation `id` made no progress for `after`; everything ends with
+    /// it, as its messages are half-way.
     pub fn time_out(&mut self, id: TaskId, after: Duration) {
-        let missing = self.waits_for(id);
+        let waits_for = self.waits_for(id);
+        let known = self.trouble.is_some();
         let Some(task) = self.task(id) else { return };
+        if known || !matches!(task.life, Life::Queued | Life::Running) {
+            return;
+        }
         let meta = task.meta;
-        if matches!(task.life, Life::Queued | Life::Running) {
-            let call = self.names.call(&meta);
-            self.break_with(id.slot, Error::Timeout { call, missing, after }, None);
+        let ranks = waits_for.iter().map(|peer| peer.rank).collect();
+        let error = self.names.time_out(&meta, waits_for, after);
+        self.stop(id.slot, error, TroubleKind::Stall { waits_for: ranks, after });
+    }
+
+    /// Refuses everything that comes, for the reason that `error` gives. What is under way may
+    /// still end well; if it runs into trouble, this was why.
+    pub(super) fn doom(&mut self, error: &Error) {
+        self.doom.get_or_insert_with(|| error.clone());
+        if self.trouble.is_some() || self.is_idle() {
+            self.condemn(error);
+        }
+    }
+
+    /// Fails everything under way, and refuses everything that comes, for the reason that
+    /// `error` gives.
+    pub(super) fn condemn(&mut self, error: &Error) {
+        if self.broken.is_none() {
+            self.break_with(error);
+        }
+    }
+
+    /// Fails everything with what this rank saw, when nobody has found out more.
+    pub(super) fn despair(&mut self) {
+        if let Some(error) = self.trouble.clone() {
+            self.condemn(&error);
         }
     }
 
     /// Fails everything under way, and refuses everything that comes.
     pub fn abort(&mut self, reason: &str) {
-        if self.broken.is_some() {
-            return;
-        }
-        let description = Description::new(Operation::Abort);
-        let meta = OpMeta { description, sequence: 0, fingerprint: 0, lane: Lane::Small };
-        let call = self.names.call(&meta);
-        self.break_with(u32::MAX, Error::Aborted { call, reason: reason.to_owned() }, None);
+        self.condemn(&self.names.aborted(&OpMeta::ABORT, reason));
     }
 
     /// Whether, and why, this engine refuses all work.
@@ -340,16 +399,26 @@ impl Engine {
     }
 
     fn fail(&mut self, slot: u32, failure: Failure) {
-        let fault = match &failure {
-            Failure::Fault(fault) => Some(fault.clone()),
-            Failure::Mismatch { .. } | Failure::Size { .. } => None,
-        };
         if let Failure::Mismatch { peer, .. } = &failure {
             self.show_header(slot, *peer);
         }
+        let kind = TroubleKind::of(&failure, self.names.me);
         let meta = self.tasks[slot as usize].meta;
         let error = self.names.error(failure, &meta);
-        self.break_with(slot, error, fault);
+        self.stop(slot, error, kind);
+    }
+
+    /// Stops all operations until it is known why `culprit` cannot go on; `error` is what it
+    /// looks like from here.
+    fn stop(&mut self, culprit: u32, error: Error, kind: TroubleKind) {
+        tracing::debug!(rank = self.names.me, %error, "an operation cannot go on");
+        self.stopped = self.running.drain(..).chain(self.queued.drain(..)).collect();
+        self.trouble = Some(error);
+        if let Some(doom) = self.doom.clone() {
+            return self.condemn(&doom);
+        }
+        let Some(judge) = &self.judge else { return self.despair() };
+        judge.investigate(Trouble { meta: self.tasks[culprit as usize].meta, kind });
     }
 
     /// Lets a peer whose call differs see ours, if its pipe is free for that: an empty frame
@@ -365,19 +434,15 @@ impl Engine {
         }
     }
 
-    /// Ends every task: `culprit` with `error`, the others with the same fault, or as aborted.
-    fn break_with(&mut self, culprit: u32, error: Error, fault: Option<Fault>) {
+    /// Ends every task with `error`.
+    fn break_with(&mut self, error: &Error) {
         tracing::debug!(rank = self.names.me, %error, "communicator failed");
         self.broken = Some(error.clone());
-        let slots: Vec<u32> = self.running.drain(..).chain(self.queued.drain(..)).collect();
-        for slot in slots {
-            let meta = self.tasks[slot as usize].meta;
-            let theirs = match &fault {
-                _ if slot == culprit => error.clone(),
-                Some(fault) => self.names.error(Failure::Fault(fault.clone()), &meta),
-                None => aborted(&self.names, &meta, &error),
-            };
-            self.end(slot, Err(theirs));
+        let Self { running, queued, stopped, .. } = self;
+        let slots = running.drain(..).chain(queued.drain(..)).chain(stopped.drain(..));
+        for slot in slots.collect::<Vec<_>>() {
+            let call = self.names.call(&self.tasks[slot as usize].meta);
+            self.end(slot, Err(error.at(call)));
         }
     }
 
@@ -397,14 +462,6 @@ impl Engine {
         let last = all.len() - 1;
         &mut all[..last]
     }
-}
-
-fn aborted(names: &Names, meta: &OpMeta, cause: &Error) -> Error {
-    let reason = match cause {
-        Error::Aborted { reason, .. } => reason.clone(),
-        other => format!("an earlier call failed: {other}"),
-    };
-    Error::Aborted { call: names.call(meta), reason }
 }
 
 fn invalid(operation: &'static str, reason: String) -> Error {

@@ -28,6 +28,7 @@ mod wires;
 pub use cell::{EngineCell, Work};
 pub use description::{AlgorithmName, Counted, Description, Operation};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
+pub use failure::{Judge, Trouble, TroubleKind};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
 pub use wait::{
     Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds,

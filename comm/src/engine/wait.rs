@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::futex;
 
-/// Longest single sleep.
-const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Longest single sleep of whoever waits for wires: an abort or a dead peer is noticed even when
+/// no wake-up comes, and so is another thread that wants the engine.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// How long to spin after the last movement, when there is a core for every rank.
 const SPIN_MAX: Duration = Duration::from_micros(40);
 /// The most idle polls to spin, however fast they are.

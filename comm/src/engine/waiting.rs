@@ -58,6 +58,19 @@ impl<'a> Driving<'a> {
         }
     }
 
+    /// Does what others want with the engine, or lets them have it.
+    #[cold]
+    fn oblige(&mut self) -> Polled {
+        if let Some(held) = &mut self.held {
+            held.receive_visits();
+        }
+        if self.cell.is_wanted() {
+            self.let_go();
+            return Polled::Moved;
+        }
+        self.poll_held()
+    }
+
     fn poll_held(&mut self) -> Polled {
         let Some(held) = &mut self.held else { return Polled::Idle };
         let engine = held.engine_mut();
@@ -79,8 +92,7 @@ impl Source for Driving<'_> {
     fn poll(&mut self) -> Polled {
         if self.held.is_some() {
             if self.cell.is_wanted() {
-                self.let_go();
-                return Polled::Moved;
+                return self.oblige();
             }
             return self.poll_held();
         }

@@ -32,7 +32,8 @@ fn engine(transport: Loopback, rank: Rank, ranks: Rank, staging_bytes_max: usize
     let peers = (0..ranks).map(|rank| Peer { rank, host: format!("host{rank}") }).collect();
     let transports: Vec<Box<dyn Transport>> = vec![Box::new(transport)];
     let routes = vec![0; ranks as usize];
-    Engine::new(EngineConfig { rank, peers, transports, routes, staging_bytes_max }).unwrap()
+    Engine::new(EngineConfig { rank, peers, transports, routes, staging_bytes_max, judge: None })
+        .unwrap()
 }
 
 /// The engines of `ranks` ranks, connected.

@@ -143,8 +143,8 @@ fn a_blocking_call_ends_when_nothing_moves() {
     let program = shared(Program::recv(0, 8));
     let error =
         cells[1].run_blocking(&program, buffers, &meta(4, Lane::PointToPoint), &stall).unwrap_err();
-    let Error::Timeout { missing, after, call } = &error else { panic!("{error}") };
-    assert_eq!((missing[0].rank, *after), (0, Duration::from_millis(30)));
+    let Error::Timeout { missing, after, call, .. } = &error else { panic!("{error}") };
+    assert_eq!((missing[0].peer.rank, *after), (0, Duration::from_millis(30)));
     assert_eq!((call.me.rank, call.sequence), (1, 4));
     assert!(cells[1].broken().is_some());
 }
@@ -219,7 +219,7 @@ fn a_long_wait_hardly_polls() {
         let patience = Patience { deadline, oversubscribed, ..Patience::endless(&clock) };
         assert_eq!(wait(&mut never, &patience), Outcome::Deadline);
         assert_eq!(never.armed, 0);
-        let polls_max = if oversubscribed { 200 } else { 1024 + 51 * 65 };
+        let polls_max = if oversubscribed { 400 } else { 1024 + 101 * 65 };
         assert!(never.polls <= polls_max, "{} polls", never.polls);
         assert_eq!(clock.now(), Duration::from_secs(5), "slept past the deadline");
     }

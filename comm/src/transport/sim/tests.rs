@@ -105,6 +105,7 @@ impl Job {
                 transports: vec![Box::new(net.end(rank))],
                 routes: vec![0; ranks as usize],
                 staging_bytes_max: 1 << 24,
+                judge: None,
             })
             .unwrap();
             let mut engine = Some(engine);
