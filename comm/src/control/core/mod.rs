@@ -5,14 +5,29 @@
 //! clock, or knows of sockets. All ranks are **job ranks**: the numbers of the rendezvous, which
 //! stay the same in every communicator made from the first one.
 
+mod agree;
+mod agreement;
 mod cause;
+mod codec;
+mod group;
+mod groups;
+mod investigate;
+mod lead;
+mod local;
 mod message;
+mod overlay;
+mod roster;
+mod stall;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use cause::{Absence, Cause};
-pub use message::Message;
+pub use message::{Answer, Contribution, Message, Part};
+
+use groups::Groups;
+use local::Local;
+use roster::Departure;
 
 use crate::error::Rank;
 
@@ -181,93 +196,217 @@ impl Default for Timings {
 /// The control protocol of one member.
 #[derive(Debug)]
 pub struct Core {
-    me: Rank,
-    ranks: Rank,
-    timings: Timings,
+    local: Local,
+    groups: Groups,
+    /// The last member watched.
+    watched: Option<Rank>,
+    /// This member has left the job.
+    left: bool,
 }
 
 impl Core {
     /// Member `me` of a job of `ranks`.
     pub fn new(me: Rank, ranks: Rank, timings: Timings) -> Self {
-        Self { me, ranks, timings }
+        let local = Local::new(me, ranks, timings);
+        let mut core = Self { local, groups: Groups::default(), watched: None, left: false };
+        core.watch();
+        core
     }
 
     /// Takes note of what happened.
     pub fn handle(&mut self, now: Duration, input: Input) {
-        todo!("{now:?} {input:?} {} {} {:?}", self.me, self.ranks, self.timings)
+        self.pass(now);
+        match input {
+            Input::Message { from, message } => self.receive(from, message),
+            Input::Lost { peer, how } => self.lose(peer, how),
+            Input::Inspected { query, progress } => {
+                self.groups.inspected(&mut self.local, query, progress);
+            }
+        }
     }
 
     /// Does what is due at `now`.
     pub fn tick(&mut self, now: Duration) {
-        todo!("{now:?}")
+        self.pass(now);
+        let due = self.local.roster.doubts().filter(|(_, until, _)| *until <= now);
+        let dead: Vec<_> = due.map(|(rank, _, how)| (rank, how.to_owned())).collect();
+        for (rank, how) in dead {
+            self.depart(rank, Departure::Dead { how });
+        }
+        self.groups.tick(&mut self.local);
     }
 
     /// When [`Self::tick`] is to be called next.
     pub fn next_tick(&self) -> Option<Duration> {
-        todo!()
+        let doubts = self.local.roster.doubts().map(|(_, until, _)| until).min();
+        doubts.into_iter().chain(self.groups.next_tick()).min()
     }
 
     /// The next thing to do, until there is nothing.
     pub fn next_output(&mut self) -> Option<Output> {
-        todo!()
+        self.local.outputs.pop_front()
     }
 
     /// This rank now has a communicator of these members, listed by rank in it. Others may have
     /// opened it, and even failed in it, before.
     pub fn open(&mut self, now: Duration, comm: CommId, members: Arc<[Rank]>) {
-        todo!("{now:?} {comm} {members:?}")
+        self.pass(now);
+        self.groups.open(&mut self.local, comm, members);
     }
 
     /// This rank leaves the communicator in good order.
     pub fn close(&mut self, now: Duration, comm: CommId) {
-        todo!("{now:?} {comm}")
+        self.pass(now);
+        self.groups.close(&mut self.local, comm);
     }
 
     /// This rank's engine lost its pipe to `peer`: find out why. [`Output::Failed`] follows
     /// within [`Timings::investigation_max`].
     pub fn suspect(&mut self, now: Duration, comm: CommId, peer: Rank, how: &str) {
-        todo!("{now:?} {comm} {peer} {how}")
+        self.pass(now);
+        self.groups.with(comm, &mut self.local, |group, local| group.suspect(local, peer, how));
     }
 
     /// `peer` broke the wire protocol. [`Output::Failed`] follows.
     pub fn protocol_broken(&mut self, now: Duration, comm: CommId, peer: Rank, reason: &str) {
-        todo!("{now:?} {comm} {peer} {reason}")
+        self.fail(now, comm, Cause::Protocol { rank: peer, reason: reason.to_owned() });
     }
 
     /// An operation of this rank, `description` in words, made no progress for `after`, while it
     /// waited for `waits_for`: find out who holds it up. [`Output::Failed`] follows within
     /// [`Timings::investigation_max`].
     pub fn stalled(&mut self, now: Duration, comm: CommId, stall: Stall) {
-        todo!("{now:?} {comm} {stall:?}")
+        self.pass(now);
+        self.groups.with(comm, &mut self.local, |group, local| group.stalled(local, stall));
     }
 
     /// `peer` is in another operation than this rank: find out in which. [`Output::Failed`]
     /// follows within [`Timings::investigation_max`].
     pub fn mismatch(&mut self, now: Duration, comm: CommId, mismatch: Mismatch) {
-        todo!("{now:?} {comm} {mismatch:?}")
+        self.pass(now);
+        self.groups.with(comm, &mut self.local, |group, local| group.mismatch(local, mismatch));
     }
 
     /// Ends the communicator everywhere; the members stay members.
     pub fn revoke(&mut self, now: Duration, comm: CommId, reason: &str) {
-        todo!("{now:?} {comm} {reason}")
+        let by = self.local.me;
+        self.fail(now, comm, Cause::Revoked { by, reason: reason.to_owned() });
     }
 
     /// Ends the communicator everywhere, because this rank gives up. It has no part in later
     /// agreements.
     pub fn abort(&mut self, now: Duration, comm: CommId, reason: &str) {
-        todo!("{now:?} {comm} {reason}")
+        self.pass(now);
+        self.groups.with(comm, &mut self.local, |group, local| group.abort(local, reason));
     }
 
     /// Takes part in the communicator's next agreement; answers its number. [`Output::Agreed`]
     /// follows by `deadline`, or a little later: ranks that have not come by then are left out.
     /// Works on communicators that failed.
     pub fn agree(&mut self, now: Duration, comm: CommId, flags: u64, deadline: Duration) -> u64 {
-        todo!("{now:?} {comm} {flags} {deadline:?}")
+        self.pass(now);
+        self.groups.agree(&mut self.local, comm, flags, deadline)
     }
 
     /// This member leaves the job in good order: tells whoever watches it.
     pub fn leave(&mut self, now: Duration) {
-        todo!("{now:?}")
+        self.pass(now);
+        self.groups.close_all(&mut self.local);
+        for (to, message) in self.local.roster.farewell() {
+            self.local.send(to, message);
+        }
+        self.left = true;
+        self.watch();
+    }
+
+    fn pass(&mut self, now: Duration) {
+        self.local.now = self.local.now.max(now);
+    }
+
+    fn fail(&mut self, now: Duration, comm: CommId, cause: Cause) {
+        self.pass(now);
+        self.groups.with(comm, &mut self.local, |group, local| group.fail(local, cause, None));
+    }
+
+    fn receive(&mut self, from: Rank, message: Message) {
+        if !self.local.roster.is_peer(from) {
+            return;
+        }
+        if self.local.roster.is_dead(from) {
+            self.disown(from, &message);
+            return;
+        }
+        match message {
+            Message::Dead { rank, how } if rank == self.local.me => self.outcast(&how),
+            Message::Dead { rank, how } => {
+                self.local.roster.note_told(from, rank);
+                self.depart(rank, Departure::Dead { how });
+            }
+            Message::Farewell { rank } => {
+                self.local.roster.note_told(from, rank);
+                self.depart(rank, Departure::Left { at: self.local.now });
+            }
+            Message::Failed { comm, cause } => {
+                self.groups.failed(&mut self.local, from, comm, cause);
+            }
+            Message::Ask { comm, query, operation } => {
+                self.groups.asked(&mut self.local, from, comm, query, operation);
+            }
+            Message::Answer { comm, query, answer } => {
+                self.groups.with(comm, &mut self.local, |group, local| {
+                    group.answered(local, from, query, &answer);
+                });
+            }
+            Message::Agreement { comm, number, ballot, part } => {
+                self.groups.with(comm, &mut self.local, |group, local| {
+                    group.agreement(local, from, number, ballot, part);
+                });
+            }
+        }
+    }
+
+    /// A member that is held for dead speaks: the others have gone on without it, which it is to
+    /// know. What it says is no longer heard.
+    fn disown(&mut self, from: Rank, message: &Message) {
+        if let Some(Departure::Dead { how }) = self.local.roster.departure(from)
+            && !matches!(message, Message::Dead { .. })
+        {
+            let message = Message::Dead { rank: from, how: how.clone() };
+            self.local.outputs.push_back(Output::Send { to: from, message });
+        }
+    }
+
+    /// The others hold this member for dead.
+    fn outcast(&mut self, how: &str) {
+        self.groups.each(&mut self.local, |group, local| group.outcast(local, how));
+    }
+
+    fn lose(&mut self, peer: Rank, how: String) {
+        if self.local.roster.is_peer(peer) && !self.local.roster.is_gone(peer) {
+            let until = self.local.now + self.local.timings.farewell_max;
+            self.depart(peer, Departure::Doubtful { until, how });
+        }
+    }
+
+    fn depart(&mut self, rank: Rank, departure: Departure) {
+        if self.left || !self.local.roster.is_peer(rank) {
+            return;
+        }
+        if self.local.roster.note(rank, departure) {
+            for (to, message) in self.local.roster.spread(rank) {
+                self.local.send(to, message);
+            }
+            self.watch();
+            self.groups.each(&mut self.local, |group, local| group.depart(local, rank));
+        }
+    }
+
+    fn watch(&mut self) {
+        let successor = if self.left { None } else { self.local.roster.successor() };
+        if successor != self.watched {
+            self.watched = successor;
+            self.local.outputs.push_back(Output::Watch(successor));
+        }
     }
 }
 

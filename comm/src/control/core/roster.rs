@@ -1,0 +1,131 @@
+//! Who is still in the job.
+//!
+//! Every member watches its successor on the ring of those present, so one of them notices at
+//! once when a process ends: its connection closes. (A host that is cut off is noticed by the
+//! kernel's keepalive on the same connection. A process that is merely stopped keeps its
+//! connection, and is not dead.) Whoever notices tells its neighbours in the overlay, who pass
+//! it on; when a departure gives a member new neighbours, they are told of all departures, as
+//! they may have missed what went through the one that departed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Message, overlay};
+use crate::error::Rank;
+
+/// What became of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// Its link broke. Dead, unless its farewell comes by `until`.
+    Doubtful { until: Duration, how: String },
+    /// It is dead.
+    Dead { how: String },
+    /// It left in good order at `at`.
+    Left { at: Duration },
+}
+
+/// The members of the job, and what became of them.
+#[derive(Debug)]
+pub(super) struct Roster {
+    me: Rank,
+    ranks: Rank,
+    departed: BTreeMap<Rank, Departure>,
+    neighbours: BTreeSet<Rank>,
+    /// What each neighbour knows, because it was told or told us.
+    told: BTreeMap<Rank, BTreeSet<Rank>>,
+}
+
+impl Roster {
+    pub(super) fn new(me: Rank, ranks: Rank) -> Self {
+        let (departed, told) = Default::default();
+        let mut roster = Self { me, ranks, departed, neighbours: BTreeSet::new(), told };
+        roster.neighbours = roster.overlay();
+        roster
+    }
+
+    /// Whether `rank` is a member at all.
+    pub(super) fn is_peer(&self, rank: Rank) -> bool {
+        rank < self.ranks && rank != self.me
+    }
+
+    pub(super) fn departure(&self, rank: Rank) -> Option<&Departure> {
+        self.departed.get(&rank)
+    }
+
+    /// Whether nothing is to be expected of `rank` any more.
+    pub(super) fn is_gone(&self, rank: Rank) -> bool {
+        self.departed.contains_key(&rank)
+    }
+
+    pub(super) fn is_dead(&self, rank: Rank) -> bool {
+        matches!(self.departed.get(&rank), Some(Departure::Dead { .. }))
+    }
+
+    /// Notes a departure unless a final one is known; answers whether it was news.
+    pub(super) fn note(&mut self, rank: Rank, departure: Departure) -> bool {
+        if matches!(self.departed.get(&rank), Some(Departure::Dead { .. } | Departure::Left { .. }))
+            || self.departed.get(&rank) == Some(&departure)
+        {
+            return false;
+        }
+        self.departed.insert(rank, departure);
+        true
+    }
+
+    /// `teller` knows of the departure of `rank`.
+    pub(super) fn note_told(&mut self, teller: Rank, rank: Rank) {
+        self.told.entry(teller).or_default().insert(rank);
+    }
+
+    /// Whom to watch.
+    pub(super) fn successor(&self) -> Option<Rank> {
+        let present = |at: usize| !self.is_gone(at as Rank);
+        let found = overlay::successor(self.me as usize, self.ranks as usize, present);
+        found.map(|at| at as Rank)
+    }
+
+    fn overlay(&self) -> BTreeSet<Rank> {
+        let present = |at: usize| !self.is_gone(at as Rank);
+        let found = overlay::neighbours(self.me as usize, self.ranks as usize, present);
+        found.into_iter().map(|at| at as Rank).collect()
+    }
+
+    /// What is to be told to whom after `news` departed: that to all neighbours, and everything
+    /// to new neighbours.
+    pub(super) fn spread(&mut self, news: Rank) -> Vec<(Rank, Message)> {
+        self.told.remove(&news);
+        let neighbours = self.overlay();
+        let mut messages = Vec::new();
+        for neighbour in &neighbours {
+            let told = self.told.entry(*neighbour).or_default();
+            let fresh = !self.neighbours.contains(neighbour);
+            for (rank, departure) in &self.departed {
+                let message = match departure {
+                    _ if !fresh && *rank != news => continue,
+                    Departure::Doubtful { .. } => continue,
+                    Departure::Dead { how } => Message::Dead { rank: *rank, how: how.clone() },
+                    Departure::Left { .. } => Message::Farewell { rank: *rank },
+                };
+                if told.insert(*rank) {
+                    messages.push((*neighbour, message));
+                }
+            }
+        }
+        self.neighbours = neighbours;
+        messages
+    }
+
+    /// This member leaves: what its neighbours are told.
+    pub(super) fn farewell(&self) -> Vec<(Rank, Message)> {
+        let message = Message::Farewell { rank: self.me };
+        self.neighbours.iter().map(|neighbour| (*neighbour, message.clone())).collect()
+    }
+
+    /// Members in doubt, and until when.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = (Rank, Duration, &str)> {
+        self.departed.iter().filter_map(|(rank, departure)| match departure {
+            Departure::Doubtful { until, how } => Some((*rank, *until, how.as_str())),
+            _ => None,
+        })
+    }
+}

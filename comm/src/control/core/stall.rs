@@ -1,0 +1,173 @@
+//! Who holds an operation up that does not move.
+//!
+//! The ranks that this one waits for are asked where they are; those that wait themselves say for
+//! whom, and those are asked next: a breadth-first search along the waits, across ranks. It ends
+//! at ranks that do not answer, have not called the operation, or left. A rank that has not called
+//! it because it is still in an earlier one is held up itself: the search follows what it waits
+//! for there, and blames it only when nobody is found behind it. Ranks that wait in a circle
+//! without anybody to blame are slow, or wait for each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::investigate::{Asked, Question};
+use super::local::Local;
+use super::{Absence, Answer, Cause, Operation, Progress, Stall, Unfinished};
+use crate::error::Rank;
+
+/// What is known of a rank in an operation.
+#[derive(Debug)]
+enum Finding {
+    Asked(Question),
+    Silent,
+    Left,
+    /// `held_up`: it is still in an earlier operation, where it waits for others.
+    NotEntered {
+        last: Option<String>,
+        held_up: bool,
+    },
+    Moving,
+}
+
+/// The search after one stall.
+#[derive(Debug)]
+pub(super) struct StallInquiry {
+    stall: Stall,
+    until: Duration,
+    findings: BTreeMap<(Rank, Operation), Finding>,
+}
+
+impl StallInquiry {
+    pub(super) fn open(local: &mut Local, group: &Asked<'_>, mut stall: Stall) -> Self {
+        if stall.waits_for.is_empty() {
+            stall.waits_for = group.members.to_vec();
+        }
+        let until = local.now + local.timings.investigation_max;
+        let (operation, direct) = (stall.operation, stall.waits_for.clone());
+        let mut inquiry = Self { stall, until, findings: BTreeMap::new() };
+        inquiry.follow(local, group, operation, &direct);
+        inquiry
+    }
+
+    fn follow(
+        &mut self,
+        local: &mut Local,
+        group: &Asked<'_>,
+        operation: Operation,
+        ranks: &[Rank],
+    ) {
+        let me = local.me;
+        for rank in ranks.iter().copied().filter(|rank| *rank != me) {
+            if group.members.contains(&rank) && !self.findings.contains_key(&(rank, operation)) {
+                let question = Question::ask(local, group.comm, rank, Some(operation));
+                self.findings.insert((rank, operation), Finding::Asked(question));
+            }
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        local: &mut Local,
+        group: &Asked<'_>,
+        (from, query): (Rank, u64),
+        answer: &Answer,
+    ) -> Option<Cause> {
+        let asked = |finding: &Finding| match finding {
+            Finding::Asked(question) => question.is(from, query),
+            _ => false,
+        };
+        let (rank, operation) =
+            self.findings.iter().find(|(_, finding)| asked(finding)).map(|(at, _)| *at)?;
+        let finding = match answer {
+            Answer::Failed(cause) => return Some(cause.clone()),
+            Answer::Left => Finding::Left,
+            // Not opened yet: it has called nothing.
+            Answer::Unknown => Finding::NotEntered { last: None, held_up: false },
+            Answer::At(Progress::NotEntered { last, unfinished }) => {
+                if let Some(Unfinished { operation, waits_for }) = unfinished {
+                    self.follow(local, group, *operation, waits_for);
+                }
+                let held_up = unfinished.as_ref().is_some_and(|u| !u.waits_for.is_empty());
+                Finding::NotEntered { last: last.clone(), held_up }
+            }
+            Answer::At(Progress::Running { waits_for, .. }) => {
+                self.follow(local, group, operation, waits_for);
+                Finding::Moving
+            }
+            Answer::Well | Answer::At(Progress::Done { .. } | Progress::Unknown) => Finding::Moving,
+        };
+        self.findings.insert((rank, operation), finding);
+        self.verdict(local)
+    }
+
+    /// `rank` left the job.
+    pub(super) fn lose(&mut self, local: &Local, rank: Rank) {
+        for finding in self.findings.values_mut() {
+            match finding {
+                Finding::Asked(question) if question.peer == rank => question.lose(local),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn next_tick(&self) -> Option<Duration> {
+        let questions = self.findings.values().filter_map(|finding| match finding {
+            Finding::Asked(question) => Some(question.until),
+            _ => None,
+        });
+        questions.chain([self.until]).min()
+    }
+
+    pub(super) fn tick(&mut self, local: &Local) -> Option<Cause> {
+        for finding in self.findings.values_mut() {
+            match finding {
+                Finding::Asked(question) if local.now >= question.until => {
+                    *finding = if question.left { Finding::Left } else { Finding::Silent };
+                }
+                _ => {}
+            }
+        }
+        self.verdict(local)
+    }
+
+    /// Who it was, once all have answered or time is up.
+    fn verdict(&self, local: &Local) -> Option<Cause> {
+        let open = self.findings.values().any(|finding| matches!(finding, Finding::Asked(_)));
+        if open && local.now < self.until {
+            return None;
+        }
+        let mut culprits = self.culprits(false);
+        if culprits.is_empty() {
+            culprits = self.culprits(true);
+        }
+        if culprits.is_empty() {
+            let direct = self.stall.waits_for.iter().filter(|rank| **rank != local.me);
+            culprits = direct.map(|rank| (*rank, Absence::Slow)).collect();
+        }
+        if let Some((rank, _)) = culprits.iter().next()
+            && culprits.values().all(|absence| *absence == Absence::Left)
+        {
+            return Some(Cause::Left { rank: *rank });
+        }
+        Some(Cause::Stalled {
+            by: local.me,
+            operation: self.stall.operation,
+            description: self.stall.description.clone(),
+            missing: culprits.into_iter().collect(),
+            after: self.stall.after,
+        })
+    }
+
+    fn culprits(&self, those_held_up: bool) -> BTreeMap<Rank, Absence> {
+        let absence = |finding: &Finding| match finding {
+            Finding::Silent => Some(Absence::Silent),
+            Finding::Left => Some(Absence::Left),
+            Finding::NotEntered { last, held_up } if *held_up == those_held_up => {
+                Some(Absence::NotEntered { last: last.clone() })
+            }
+            Finding::NotEntered { .. } | Finding::Asked(_) | Finding::Moving => None,
+        };
+        let found = self.findings.iter().filter_map(|((rank, _), f)| Some((*rank, absence(f)?)));
+        found.collect()
+    }
+}
