@@ -19,13 +19,14 @@ mod work;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 pub use explain::Explanation;
 pub use group::Group;
 pub use options::{Options, TransportChoice};
 pub use work::Work;
 
-pub use crate::rendezvous::{Rendezvous, UniqueId};
+pub use crate::rendezvous::{AllGather, InitTimings, KeyValueStore, Ports, Rendezvous, UniqueId};
 
 use crate::collective::{self, Counts, InPlace, Request};
 use crate::engine::{
@@ -61,8 +62,16 @@ struct Identity {
     epoch: u32,
 }
 
+/// What making a communicator has to be finished by, when it began, and what has taken how long.
+struct Start {
+    deadline: Instant,
+    since: Instant,
+    timings: InitTimings,
+}
+
 struct Inner {
     job: Arc<Job>,
+    timings: InitTimings,
     identity: Identity,
     me: Rank,
     members: Arc<[MemberInfo]>,
@@ -101,6 +110,7 @@ impl Communicator {
     /// disagree; [`Error::InvalidArgument`] for options that make no sense; [`Error::System`] when
     /// the system lacks something, saying what to raise.
     pub fn init(at: &Rendezvous, rank: Rank, ranks: Rank, options: Options) -> Result<Self> {
+        let start = Instant::now();
         let deadline = setup::deadline_after(options.timeout);
         let constants = choice::constants(&options)?;
         let participant = Participant {
@@ -108,13 +118,15 @@ impl Communicator {
             ranks,
             deadline,
             interface: options.interface.as_deref(),
+            ports: options.ports,
             payload: place::describe(),
             agree: &|_| constants.to_bytes(),
         };
         let joined = join(at, &participant, &mut wait_until_readable)?;
         let job = Arc::new(Job { listener: joined.listener });
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
-        Self::assemble(&job, ROOT, rank, joined.members.into(), options, constants, deadline)
+        let start = Start { deadline, since: start, timings: joined.timings };
+        Self::assemble(&job, ROOT, rank, joined.members.into(), options, constants, start)
     }
 
     /// Makes a communicator of `members`, of whom every one does the same now.
@@ -125,13 +137,14 @@ impl Communicator {
         members: Arc<[MemberInfo]>,
         options: Options,
         constants: Constants,
-        deadline: std::time::Instant,
+        start: Start,
     ) -> Result<Self> {
+        let Start { deadline, since, mut timings } = start;
         let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
         let planner = Planner::new(me, &members, &options, constants)?;
         let setup =
             setup::Plan { job, identity, me, members: &members, options: &options, deadline };
-        let wires = setup.wires()?;
+        let wires = setup.wires(&mut timings)?;
         let name = |m: &MemberInfo| Peer { rank: m.rank, host: m.host.clone() };
         let names = wires.names(me);
         let engine = Engine::new(EngineConfig {
@@ -148,6 +161,7 @@ impl Communicator {
         Ok(Self {
             inner: Arc::new(Inner {
                 job: Arc::clone(job),
+                timings: InitTimings { total: since.elapsed(), ..timings },
                 identity,
                 me,
                 hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
@@ -185,6 +199,11 @@ impl Communicator {
     /// Every rank and the host it runs on.
     pub fn members(&self) -> &[MemberInfo] {
         &self.inner.members
+    }
+
+    /// How long it took to make this communicator, and with what.
+    pub fn init_timings(&self) -> InitTimings {
+        self.inner.timings
     }
 
     /// Runs one collective on untyped buffers. `input: None` is in place: `output` is the one

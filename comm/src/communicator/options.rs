@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::rendezvous::Ports;
+
 /// Which wires to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TransportChoice {
@@ -31,7 +33,7 @@ impl TransportChoice {
     }
 }
 
-/// Options of a communicator. Every rank must give the same, apart from `interface`; rank 0's
+/// Options of a communicator. Every rank must give the same, apart from `interface` and `ports`; rank 0's
 /// `tuning_file` counts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,9 +47,14 @@ pub struct Options {
     pub reproducible: bool,
     /// Use this algorithm wherever it serves the collective, instead of the planner's choice.
     pub algorithm: Option<String>,
-    /// Network interface, by name or address, for connections between hosts; by default the one
-    /// that routes to the job's root.
+    /// Network interfaces for connections between hosts; by default the one that routes to the
+    /// job's root. A comma-separated list of names (`eth0`, or `ib*` for all that begin so),
+    /// addresses (`10.1.0.7`, `fd00::7`) and subnets (`10.1.0.0/16`). `^` before an item excludes
+    /// it; before the first, it excludes the whole list: `^docker0,virbr0`.
     pub interface: Option<String>,
+    /// TCP ports to listen on, for networks with a firewall; by default any that is free. A host
+    /// needs one for each of its ranks.
+    pub ports: Ports,
     /// Link constants to use instead of measuring: a TOML file as `collbench topo` prints.
     pub tuning_file: Option<PathBuf>,
 }
@@ -61,6 +68,7 @@ impl Default for Options {
             reproducible: false,
             algorithm: None,
             interface: None,
+            ports: Ports::ANY,
             tuning_file: None,
         }
     }

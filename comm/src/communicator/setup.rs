@@ -10,7 +10,7 @@ use super::options::{Options, TransportChoice};
 use super::{Identity, Job};
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Rank, Result};
-use crate::rendezvous::{Address, Dial, Hello, Inbox, MemberInfo, Purpose};
+use crate::rendezvous::{Address, Dial, Hello, Inbox, InitTimings, Lap, MemberInfo, Purpose};
 use crate::transport::Transport;
 use crate::transport::shm::exchange::{FdReceiver, FdSender};
 use crate::transport::shm::{Geometry, Segment, ShmTransport};
@@ -44,12 +44,13 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Makes the wires; a collective call among the members.
+    /// Makes the wires; a collective call among the members. Adds how long it takes to `timings`.
     ///
     /// # Errors
     /// [`Error::Rendezvous`] when the ranks of a host cannot share memory or do not come before
     /// the deadline; [`Error::InvalidArgument`] when shared memory is demanded across hosts.
-    pub(super) fn wires(&self) -> Result<Wires> {
+    pub(super) fn wires(&self, timings: &mut InitTimings) -> Result<Wires> {
+        let mut lap = Lap::start();
         let mine = &self.members[self.me as usize];
         let shares_memory = |rank: Rank| {
             self.options.transport != TransportChoice::Tcp
@@ -70,10 +71,12 @@ impl Plan<'_> {
         let mut wires = Wires { transports: Vec::new(), routes: vec![0; self.members.len()] };
         if local.len() > 1 {
             wires.add(Box::new(self.shared_memory(&local)?), &local);
+            lap.end(&mut timings.shm);
         }
         let over_tcp: Vec<Rank> = remote.into_iter().filter(|&rank| rank != self.me).collect();
         if !over_tcp.is_empty() {
             wires.add(Box::new(self.tcp(&over_tcp)?), &over_tcp);
+            lap.end(&mut timings.tcp);
         }
         Ok(wires)
     }

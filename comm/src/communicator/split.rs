@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::fingerprint::Fingerprint;
-use super::{Communicator, Identity, setup};
+use super::{Communicator, Identity, Start, setup};
 use crate::error::{Error, Rank, Result};
-use crate::rendezvous::MemberInfo;
+use crate::rendezvous::{InitTimings, MemberInfo};
 
 impl Communicator {
     /// Splits this communicator; a collective call. Ranks of equal `color` form a new
@@ -85,10 +86,12 @@ impl Communicator {
         let members: Arc<[MemberInfo]> = ranks.iter().zip(0..).map(member).collect();
         let me = ranks.iter().position(|&rank| rank == inner.me).unwrap_or(0);
         let me = u32::try_from(me).unwrap_or(Rank::MAX);
+        let since = Instant::now();
         let deadline = setup::deadline_after(inner.options.timeout);
+        let start = Start { deadline, since, timings: InitTimings::default() };
         let options = inner.options.clone();
         let constants = *inner.planner.constants();
         let identity = Identity { id, ..inner.identity };
-        Self::assemble(&inner.job, identity, me, members, options, constants, deadline)
+        Self::assemble(&inner.job, identity, me, members, options, constants, start)
     }
 }

@@ -1,36 +1,38 @@
 //! The side of everyone but the root: find it, report, wait for the table.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::file;
+use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
 use super::framed::Framed;
-use super::handshake::{Address, Dial, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose};
+use super::handshake::{Address, Hello, PROVEN_HELLO_BYTES, Purpose};
+use super::inbox::Inbox;
 use super::interface;
 use super::listener::Listener;
-use super::member::{Join, Verdict};
+use super::member::{Join, Table, Verdict};
 use super::proof::JobKey;
+use super::source::{Look, Source};
+use super::spread::{self, RECEIPT};
+use super::timings::{InitTimings, Lap};
 use super::unique_id::UniqueId;
 use super::wait::Wait;
 use super::{Membership, Participant};
 use crate::error::Result;
 
-/// After this long without an answer from one of the root's addresses the next is tried too
-/// (Happy Eyeballs, RFC 8305).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// How long a root that cannot be reached is tried again when only its id is known.
+/// How long a root that is certain to have listened is tried again.
 const UNREACHABLE_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a root that was there and is gone is tried again.
+const ABSENT_TIME_MAX: Duration = Duration::from_millis(1500);
+/// How often a rank asks the same root again after losing the connection.
+const ATTEMPTS_MAX: u32 = 8;
 /// The root names the missing ranks when the first deadline has passed; its word needs time to
 /// get here.
 const VERDICT_GRACE: Duration = Duration::from_secs(1);
-/// How often a rendezvous file is looked at.
-const FILE_INTERVAL: Duration = Duration::from_millis(50);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 enum Attempt {
@@ -40,285 +42,338 @@ enum Attempt {
     /// There is a root or somebody else at that address, but not for this job.
     WrongRoot(String),
     Unreachable(String),
-    /// The rendezvous file names another root now.
+    /// The connection to the root ended before its verdict came.
+    Lost(String),
+    /// The source names another root now.
     Superseded,
 }
 
-/// Joins the root that `id` names.
-pub(crate) fn join_by_id(
-    id: &UniqueId,
+/// Joins the root that `source` names. An id that may be an earlier job's leads nowhere, or to a
+/// root that does not want this rank: then the source is asked again until the deadline.
+pub(crate) fn join(
+    source: &mut dyn Source,
     me: &Participant<'_>,
+    timings: InitTimings,
     wait: Wait<'_>,
 ) -> Result<Membership> {
-    let give_up = me.deadline.min(Instant::now() + UNREACHABLE_TIME_MAX);
+    let mut applicant =
+        Applicant { me, listener: None, attempts: 0, give_up: None, timings, lap: Lap::start() };
+    let mut looks = 0;
     loop {
-        let reason = match attempt(id, me, &mut || false, None, wait)? {
-            Attempt::Joined(membership) => return Ok(membership),
-            Attempt::Refused(reason) | Attempt::WrongRoot(reason) => return Err(me.error(reason)),
-            Attempt::Unreachable(reason) => reason,
-            Attempt::Superseded => unreachable!("an id does not change"),
+        let id = match source.look(me, wait)? {
+            Look::Found(id) => id,
+            Look::NotYet(reason) => {
+                if Instant::now() >= me.deadline {
+                    return Err(me.error(format!("{reason}; {}", source.hint())));
+                }
+                wait(&[], me.deadline.min(Instant::now() + source.interval(looks)))?;
+                looks += 1;
+                continue;
+            }
         };
-        // The root listened before it gave the id away: if it does not answer, it is gone.
-        if Instant::now() >= give_up {
-            return Err(me.error(format!("{reason}; is the process that made the id running?")));
+        applicant.lap.end(&mut applicant.timings.resolve);
+        let certain = source.recheck().is_none();
+        let reason = match applicant.attempt(&id, source, wait)? {
+            Attempt::Joined(membership) => return Ok(membership),
+            Attempt::Superseded => continue,
+            Attempt::Refused(_) if changed(source, &id, me, wait)? => continue,
+            Attempt::Refused(reason) => return Err(me.error(reason)),
+            Attempt::WrongRoot(reason) if certain => return Err(me.error(reason)),
+            Attempt::WrongRoot(reason) => format!("what it says leads to a wrong root: {reason}"),
+            Attempt::Unreachable(reason) | Attempt::Lost(reason) => reason,
+        };
+        let give_up = if certain { applicant.give_up } else { None };
+        if Instant::now() >= give_up.unwrap_or(me.deadline).min(me.deadline) {
+            return Err(me.error(format!("{reason}; {}", source.hint())));
         }
         wait(&[], Instant::now() + RETRY_INTERVAL)?;
     }
 }
 
-/// Waits for the file and joins the root it names. A file from an earlier job leads nowhere, or
-/// to a root that does not want this rank: then the file is read again until the deadline.
-pub(crate) fn join_by_file(
-    path: &Path,
-    me: &Participant<'_>,
-    wait: Wait<'_>,
-) -> Result<Membership> {
-    loop {
-        let reason = match file::read(path) {
-            Err(reason) => reason,
-            Ok(id) => {
-                let mut changed = || file::read(path).is_ok_and(|other| other != id);
-                match attempt(&id, me, &mut changed, Some(FILE_INTERVAL), wait)? {
-                    Attempt::Joined(membership) => return Ok(membership),
-                    Attempt::Superseded => continue,
-                    Attempt::Refused(_) if changed() => continue,
-                    Attempt::Refused(reason) => return Err(me.error(reason)),
-                    Attempt::WrongRoot(reason) | Attempt::Unreachable(reason) => {
-                        format!("{} names a root that is not there: {reason}", path.display())
-                    }
-                }
-            }
-        };
-        if Instant::now() >= me.deadline {
-            return Err(me.error(format!("{reason}; is rank 0 running?")));
-        }
-        wait(&[], me.deadline.min(Instant::now() + FILE_INTERVAL))?;
-    }
-}
-
-/// One try at one root. `tick` is how often `superseded` is asked while waiting.
-fn attempt(
+/// Whether the source names another root than `id` now.
+fn changed(
+    source: &mut dyn Source,
     id: &UniqueId,
     me: &Participant<'_>,
-    superseded: &mut dyn FnMut() -> bool,
-    tick: Option<Duration>,
     wait: Wait<'_>,
-) -> Result<Attempt> {
-    let mut dialing = Dialing::new(id, me)?;
-    let (fd, proven) = loop {
-        let next = match dialing.advance() {
-            Dialed::Connected(fd, proven) => break (fd, proven),
-            Dialed::Failed(outcome) => return Ok(outcome),
-            Dialed::Pending(next) => next,
-        };
-        let now = Instant::now();
-        if now >= me.deadline {
-            let reason = format!("no answer from {:?}", id.addresses());
-            return Ok(Attempt::Unreachable(reason));
-        }
-        let until = [Some(me.deadline), next, tick.map(|t| now + t)].into_iter().flatten().min();
-        wait(&[dialing.epoll.as_fd()], until.unwrap_or(me.deadline))?;
-        if superseded() {
-            return Ok(Attempt::Superseded);
-        }
-    };
-    dialing.dials.clear();
-    let listener = match open_listener(&fd, dialing.key, me.interface) {
-        Ok(listener) => Arc::new(listener),
-        Err(error) => return Err(me.error(format!("cannot listen: {error}"))),
-    };
-    let mut root = Framed::new(fd);
-    root.push_raw(&proven);
-    let patience = me.deadline.saturating_duration_since(Instant::now());
-    let join = Join {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ranks: me.ranks,
-        patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
-        member: me.describe(&listener),
-    };
-    root.push(&join.encode());
-    await_verdict(root, me, listener, superseded, tick, wait)
+) -> Result<bool> {
+    if source.recheck().is_none() {
+        return Ok(false);
+    }
+    Ok(matches!(source.look(me, wait)?, Look::Found(other) if other != *id))
 }
 
-fn await_verdict(
-    mut root: Framed,
-    me: &Participant<'_>,
-    listener: Arc<Listener>,
-    superseded: &mut dyn FnMut() -> bool,
-    tick: Option<Duration>,
-    wait: Wait<'_>,
-) -> Result<Attempt> {
-    let until = me.deadline + VERDICT_GRACE;
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-        .and_then(|epoll| {
-            let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, root.fd(), epoll::EventData::new_u64(0), interest)?;
-            Ok(epoll)
-        })
-        .map_err(|errno| me.error(format!("cannot poll: {errno}; check ulimit -n")))?;
-    loop {
-        let mut events = [EMPTY_EVENT; 1];
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Only clears the edge; what is there is found by trying.
-        epoll::wait(&epoll, &mut events, Some(&zero)).ok();
-        match root.flush().and_then(|_| root.receive()) {
-            Ok(None) => {}
-            Ok(Some(message)) => return Ok(judge(&message, me, listener)),
-            Err(error) => {
-                return Ok(Attempt::WrongRoot(format!("lost the root of the job: {error}")));
+/// A rank on its way into the job.
+struct Applicant<'a> {
+    me: &'a Participant<'a>,
+    /// Kept over attempts at one root: the root knows a process by it.
+    listener: Option<(UniqueId, Arc<Listener>)>,
+    attempts: u32,
+    /// When to stop trying a root that is certain to be the right one.
+    give_up: Option<Instant>,
+    timings: InitTimings,
+    lap: Lap,
+}
+
+impl Applicant<'_> {
+    /// One try at one root.
+    fn attempt(
+        &mut self,
+        id: &UniqueId,
+        source: &mut dyn Source,
+        wait: Wait<'_>,
+    ) -> Result<Attempt> {
+        let key = JobKey::new(id.secret());
+        let (fd, proven) = match self.reach(id, &key, source, wait)? {
+            Ok(connected) => connected,
+            Err(outcome) => {
+                self.give_up.get_or_insert(Instant::now() + UNREACHABLE_TIME_MAX);
+                return Ok(outcome);
             }
-        }
-        let now = Instant::now();
-        if now >= until {
-            let reason = "the root did not complete the job in time";
-            return Ok(Attempt::Refused(reason.to_owned()));
-        }
-        wait(&[epoll.as_fd()], tick.map_or(until, |tick| until.min(now + tick)))?;
-        if superseded() {
-            return Ok(Attempt::Superseded);
+        };
+        let listener = self.listener(id, key.clone(), &fd)?;
+        let mut root = Framed::new(fd);
+        root.push_raw(&proven);
+        let patience = self.me.deadline.saturating_duration_since(Instant::now());
+        let join = Join {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ranks: self.me.ranks,
+            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+            attempt: self.attempts,
+            member: self.me.describe(&listener),
+        };
+        root.push(&join.encode());
+        self.attempts += 1;
+        let mut audience = Audience::new(root, &listener)
+            .map_err(|error| self.me.error(format!("cannot poll: {error}; check ulimit -n")))?;
+        let heard = self.await_verdict(&mut audience, id, source, wait)?;
+        self.lap.end(&mut self.timings.gather);
+        match heard {
+            Ok(message) => self.judge(&message, audience, listener, &key, wait),
+            Err(Attempt::Lost(reason)) => {
+                self.give_up = Some(Instant::now() + ABSENT_TIME_MAX);
+                if self.attempts >= ATTEMPTS_MAX {
+                    let reason = format!("{reason}, {ATTEMPTS_MAX} times");
+                    return Ok(Attempt::WrongRoot(reason));
+                }
+                Ok(Attempt::Lost(reason))
+            }
+            Err(other) => Ok(other),
         }
     }
-}
 
-fn judge(message: &[u8], me: &Participant<'_>, listener: Arc<Listener>) -> Attempt {
-    match Verdict::decode(message) {
-        Ok(Verdict::Table { members, agreed })
-            if members.len() == me.ranks as usize
-                && members.iter().zip(0..).all(|(member, rank)| member.rank == rank) =>
-        {
-            Attempt::Joined(Membership { members, agreed, listener })
-        }
-        Ok(Verdict::Failed(reason)) => Attempt::Refused(reason),
-        Ok(Verdict::Closed) => Attempt::WrongRoot(
-            "its job is complete already; every job needs an id of its own".to_owned(),
-        ),
-        Ok(Verdict::Table { .. }) | Err(_) => {
-            Attempt::Refused("the root sent a malformed table; is it the same version?".to_owned())
-        }
-    }
-}
-
-/// Listens where the connection to the root comes from: others reach this host the same way.
-fn open_listener(
-    root: &OwnedFd,
-    key: JobKey,
-    interface: Option<&str>,
-) -> std::io::Result<Listener> {
-    let addresses = match interface {
-        Some(text) => interface::chosen(text)?,
-        None => {
-            let local = SocketAddr::try_from(rustix::net::getsockname(root)?)?;
-            vec![local.ip()]
-        }
-    };
-    Listener::open(key, &addresses)
-}
-
-enum Dialed {
-    Connected(OwnedFd, [u8; PROVEN_HELLO_BYTES]),
-    Failed(Attempt),
-    /// Nothing yet; something new starts at that time.
-    Pending(Option<Instant>),
-}
-
-/// Connects to whichever of the root's addresses answers first.
-struct Dialing {
-    key: JobKey,
-    hello: Hello,
-    epoll: OwnedFd,
-    waiting: std::vec::IntoIter<SocketAddr>,
-    next_at: Instant,
-    dials: Vec<(SocketAddr, Dial)>,
-    failures: Vec<String>,
-    wrong_root: bool,
-}
-
-const EMPTY_EVENT: epoll::Event =
-    epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-
-impl Dialing {
-    fn new(id: &UniqueId, me: &Participant<'_>) -> Result<Self> {
+    /// Connects to the root.
+    fn reach(
+        &mut self,
+        id: &UniqueId,
+        key: &JobKey,
+        source: &mut dyn Source,
+        wait: Wait<'_>,
+    ) -> Result<std::result::Result<(OwnedFd, [u8; PROVEN_HELLO_BYTES]), Attempt>> {
         let hello = Hello {
             communicator: 0,
             epoch: 0,
             purpose: Purpose::Join,
             lane: 0,
-            from: me.rank,
+            from: self.me.rank,
             to: 0,
             tag: 0,
         };
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|errno| me.error(format!("cannot poll: {errno}; check ulimit -n")))?;
+        let addresses = id.addresses().into_iter().map(Address::Tcp).collect();
+        let mut dialing = Dialing::new(addresses, key.clone(), hello)
+            .map_err(|errno| self.me.error(format!("cannot poll: {errno}; check ulimit -n")))?;
+        let start = Instant::now();
+        loop {
+            let next = match dialing.advance() {
+                Dialed::Connected(fd, proven) => {
+                    let answered = dialing.answered().unwrap_or(start).duration_since(start);
+                    self.timings.connect += answered;
+                    self.timings.handshake += start.elapsed().saturating_sub(answered);
+                    self.lap = Lap::start();
+                    return Ok(Ok((fd, proven)));
+                }
+                Dialed::Failed { reason, somebody } => {
+                    let reason = if self.attempts > 0 {
+                        format!("lost the root of the job and cannot reach it again ({reason})")
+                    } else {
+                        format!("cannot reach the root ({reason})")
+                    };
+                    return Ok(Err(if somebody {
+                        Attempt::WrongRoot(reason)
+                    } else {
+                        Attempt::Unreachable(reason)
+                    }));
+                }
+                Dialed::Pending(next) => next,
+            };
+            let now = Instant::now();
+            if now >= self.me.deadline {
+                let reason = format!(
+                    "cannot reach the root (no answer from {:?}; is a firewall in between, or no \
+                     route?)",
+                    id.addresses()
+                );
+                return Ok(Err(Attempt::Unreachable(reason)));
+            }
+            let tick = source.recheck().map(|interval| now + interval);
+            let until = [Some(self.me.deadline), next, tick].into_iter().flatten().min();
+            wait(&[dialing.fd()], until.unwrap_or(self.me.deadline))?;
+            if tick.is_some_and(|tick| Instant::now() >= tick)
+                && changed(source, id, self.me, wait)?
+            {
+                return Ok(Err(Attempt::Superseded));
+            }
+        }
+    }
+
+    /// This rank's listener: where the connection to the root comes from, others reach this host
+    /// the same way.
+    fn listener(&mut self, id: &UniqueId, key: JobKey, root: &OwnedFd) -> Result<Arc<Listener>> {
+        if let Some((_, listener)) = self.listener.as_ref().filter(|(other, _)| other == id) {
+            return Ok(Arc::clone(listener));
+        }
+        self.attempts = 0;
+        let opened = local_address(root)
+            .and_then(|local| interface::facing(local, self.me.interface))
+            .and_then(|addresses| Listener::open(key, &addresses, self.me.ports));
+        let listener = opened
+            .map(Arc::new)
+            .map_err(|error| self.me.error(format!("cannot listen: {error}")))?;
+        self.listener = Some((id.clone(), Arc::clone(&listener)));
+        Ok(listener)
+    }
+
+    /// Waits for the word of the root, from itself or passed on.
+    fn await_verdict(
+        &mut self,
+        audience: &mut Audience,
+        id: &UniqueId,
+        source: &mut dyn Source,
+        wait: Wait<'_>,
+    ) -> Result<std::result::Result<Vec<u8>, Attempt>> {
+        let until = self.me.deadline + VERDICT_GRACE;
+        loop {
+            match audience.listen() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Ok(Ok(message)),
+                Err(error) => {
+                    let reason = format!("lost the root of the job: {error}");
+                    return Ok(Err(Attempt::Lost(reason)));
+                }
+            }
+            let now = Instant::now();
+            if now >= until {
+                let reason = "the root did not complete the job in time";
+                return Ok(Err(Attempt::Refused(reason.to_owned())));
+            }
+            let tick = source.recheck().map(|interval| now + interval);
+            wait(&audience.fds(), tick.map_or(until, |tick| until.min(tick)))?;
+            if tick.is_some_and(|tick| Instant::now() >= tick)
+                && changed(source, id, self.me, wait)?
+            {
+                return Ok(Err(Attempt::Superseded));
+            }
+        }
+    }
+
+    /// Takes the verdict: a table is passed on before anything else.
+    fn judge(
+        &mut self,
+        message: &[u8],
+        mut audience: Audience,
+        listener: Arc<Listener>,
+        key: &JobKey,
+        wait: Wait<'_>,
+    ) -> Result<Attempt> {
+        let me = self.me;
+        let table = match Verdict::decode(message) {
+            Ok(Verdict::Table(table)) if is_consistent(&table, me) => table,
+            Ok(Verdict::Failed(reason)) => return Ok(Attempt::Refused(reason)),
+            Ok(Verdict::Closed) => {
+                return Ok(Attempt::WrongRoot(
+                    "its job is complete already; every job needs an id of its own".to_owned(),
+                ));
+            }
+            Ok(Verdict::Table(_)) | Err(_) => {
+                let reason = "the root sent a malformed table; is it the same version?";
+                return Ok(Attempt::Refused(reason.to_owned()));
+            }
+        };
+        audience.root.push(RECEIPT);
+        // A root that does not hear of it sends the table once more, to nobody.
+        audience.root.flush().ok();
+        spread::pass_on(me.rank, &table, message, key, wait)?;
+        self.lap.end(&mut self.timings.table);
+        let Table { members, agreed, .. } = table;
+        Ok(Attempt::Joined(Membership { members, agreed, listener, timings: self.timings }))
+    }
+}
+
+fn is_consistent(table: &Table, me: &Participant<'_>) -> bool {
+    table.members.len() == me.ranks as usize
+        && table.root < me.ranks
+        && table.members.iter().zip(0..).all(|(member, rank)| member.rank == rank)
+}
+
+fn local_address(connection: &OwnedFd) -> std::io::Result<IpAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(connection)?)?.ip())
+}
+
+/// Whom a rank listens to until it knows: the root, and whoever may pass the table on.
+struct Audience {
+    root: Framed,
+    listener: Arc<Listener>,
+    inbox: Inbox,
+    others: Vec<Framed>,
+    epoll: OwnedFd,
+}
+
+impl Audience {
+    fn new(root: Framed, listener: &Arc<Listener>) -> std::io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&epoll, root.fd(), epoll::EventData::new_u64(0), interest)?;
         Ok(Self {
-            key: JobKey::new(id.secret()),
-            hello,
+            root,
+            inbox: listener.register(0, Purpose::Table)?,
+            listener: Arc::clone(listener),
+            others: Vec::new(),
             epoll,
-            waiting: id.addresses().into_iter(),
-            next_at: Instant::now(),
-            dials: Vec::new(),
-            failures: Vec::new(),
-            wrong_root: false,
         })
     }
 
-    fn start_next(&mut self, now: Instant) {
-        while self.waiting.len() > 0 && (self.dials.is_empty() || now >= self.next_at) {
-            let address = self.waiting.next().expect("checked above");
-            self.next_at = now + ATTEMPT_DELAY;
-            let started = Dial::start(&Address::Tcp(address), &self.hello).and_then(|dial| {
-                let interest =
-                    epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-                epoll::add(&self.epoll, dial.fd(), epoll::EventData::new_u64(0), interest)?;
-                Ok(dial)
-            });
-            match started {
-                Ok(dial) => self.dials.push((address, dial)),
-                Err(error) => self.failures.push(format!("{address}: {error}")),
-            }
-        }
+    fn fds(&self) -> [BorrowedFd<'_>; 3] {
+        [self.epoll.as_fd(), self.listener.fd(), self.inbox.fd()]
     }
 
-    fn advance(&mut self) -> Dialed {
+    /// A verdict if one has come; an error when the root is gone.
+    fn listen(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         let mut events = [EMPTY_EVENT; 16];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        loop {
-            match epoll::wait(&self.epoll, &mut events, Some(&zero)) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Dialed::Failed(Attempt::Unreachable(errno.to_string())),
-            }
+        // Only clears the edges; what is there is found by trying.
+        match epoll::wait(&self.epoll, &mut events, Some(&zero)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        let now = Instant::now();
-        loop {
-            self.start_next(now);
-            let mut at = 0;
-            while at < self.dials.len() {
-                let (address, dial) = &mut self.dials[at];
-                match dial.advance(&self.key) {
-                    Ok(None) => at += 1,
-                    Ok(Some(proven)) => {
-                        let (_, dial) = self.dials.swap_remove(at);
-                        return Dialed::Connected(dial.into_fd(), proven);
-                    }
-                    Err(error) => {
-                        self.wrong_root |= !matches!(error, HandshakeError::Io(_));
-                        self.failures.push(format!("{address}: {error}"));
-                        self.dials.swap_remove(at);
-                    }
-                }
-            }
-            if !self.dials.is_empty() {
-                let next = (self.waiting.len() > 0).then_some(self.next_at);
-                return Dialed::Pending(next);
-            }
-            if self.waiting.len() == 0 {
-                let reason = format!("cannot reach the root ({})", self.failures.join("; "));
-                return Dialed::Failed(if self.wrong_root {
-                    Attempt::WrongRoot(reason)
-                } else {
-                    Attempt::Unreachable(reason)
-                });
-            }
+        self.listener.service()?;
+        while let Some(accepted) = self.inbox.take() {
+            let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&self.epoll, &accepted.fd, epoll::EventData::new_u64(0), interest)?;
+            self.others.push(Framed::new(accepted.fd));
         }
+        let mut heard = None;
+        self.others.retain_mut(|other| match other.receive() {
+            Ok(None) => true,
+            Ok(Some(message)) => {
+                heard = Some(message);
+                false
+            }
+            Err(_) => false,
+        });
+        if heard.is_some() {
+            return Ok(heard);
+        }
+        self.root.flush()?;
+        self.root.receive()
     }
 }

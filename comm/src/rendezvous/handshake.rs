@@ -10,6 +10,7 @@
 //! behind it. All sizes are fixed and neither side reads a byte more than the message it waits
 //! for, so whatever follows, descriptors included, reaches whoever the connection is for.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,6 +49,8 @@ pub enum Purpose {
     /// A long-lived connection for messages between two members, dialled by job rank:
     /// [`Hello::from`] and [`Hello::to`] are ranks in the job, whatever communicators they share.
     Control = 3,
+    /// A rank passes on the table of members.
+    Table = 8,
 }
 
 /// Who opened a connection, to whom, and what for.
@@ -95,6 +98,7 @@ impl Hello {
             1 => Purpose::Pipe,
             2 => Purpose::Local,
             3 => Purpose::Control,
+            8 => Purpose::Table,
             _ => return Err(Malformed),
         };
         let lane = decoder.u8()?;
@@ -274,6 +278,15 @@ pub enum Address {
     Local(Vec<u8>),
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Local(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
+        }
+    }
+}
+
 enum DialStep {
     Connecting,
     Challenge(Incoming<CHALLENGE_BYTES>),
@@ -323,6 +336,11 @@ impl Dial {
     /// The socket, to poll.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether the connection stands, though nothing may be proven yet.
+    pub(crate) fn is_connected(&self) -> bool {
+        !matches!(self.step, DialStep::Connecting)
     }
 
     /// The socket, once `advance` has returned a message.

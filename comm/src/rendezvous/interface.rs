@@ -1,110 +1,174 @@
-//! Which of this host's addresses others can reach it at.
+//! Which of this host's addresses others can reach it at, and how a user overrides that.
+//!
+//! One syntax serves every place where an interface can be named ([`Selection`]).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
+use super::netlink::{LocalAddress, list};
 
-use super::wire::{Decoder, Encoder, Malformed};
+/// Longest selection text; far more than anybody types.
+const SELECTION_BYTES_MAX: usize = 4096;
 
-/// An address of an interface of this host.
+/// One item of a selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LocalAddress {
-    pub(crate) interface: String,
-    pub(crate) address: IpAddr,
+enum Pattern {
+    /// An interface of this name.
+    Name(String),
+    /// Interfaces whose names begin like this.
+    Prefix(String),
+    /// This address.
+    Address(IpAddr),
+    /// Addresses that share the first bits with this one.
+    Subnet(IpAddr, u8),
 }
 
-const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Some((address, bits)) = bare.split_once('/') {
+            let malformed = || format!("`{text}` is not a subnet such as 10.1.0.0/16");
+            let address: IpAddr = address.parse().map_err(|_| malformed())?;
+            let bits: u8 = bits.parse().map_err(|_| malformed())?;
+            let bits_max = if address.is_ipv4() { 32 } else { 128 };
+            return if bits <= bits_max {
+                Ok(Self::Subnet(address, bits))
+            } else {
+                Err(malformed())
+            };
+        }
+        if let Ok(address) = bare.parse() {
+            return Ok(Self::Address(address));
+        }
+        if bare.contains('%') {
+            return Err(format!(
+                "`{text}` is an address that only this link knows; name the interface instead"
+            ));
+        }
+        match bare.strip_suffix('*') {
+            Some(prefix) => Ok(Self::Prefix(prefix.to_owned())),
+            None => Ok(Self::Name(bare.to_owned())),
+        }
+    }
 
-/// Every address of every interface, as the kernel lists them (rtnetlink(7)).
-fn list() -> io::Result<Vec<LocalAddress>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        flags,
-        None, // NETLINK_ROUTE is protocol 0, the default.,
-    )?;
-    let mut request = Encoder::default();
-    request.u32(24);
-    request.u16(RTM_GETADDR);
-    request.u16(NLM_F_REQUEST_DUMP);
-    request.u32(1);
-    request.u32(0);
-    request.raw(&[0; 8]);
-    let kernel = SocketAddrNetlink::new(0, 0);
-    rustix::net::sendto(&socket, &request.finish(), SendFlags::empty(), &kernel)?;
-    let mut found = Vec::new();
-    let mut buffer = vec![0; 32 * 1024];
-    // The kernel answers before `sendto` returns, and goes on as the answer is read.
-    loop {
-        let (bytes, _) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())?;
-        let done = parse(&buffer[..bytes], &mut found)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "unexpected netlink answer"))?;
-        if done {
-            break;
+    fn matches(&self, local: &LocalAddress) -> bool {
+        match self {
+            Self::Name(name) => local.interface == *name,
+            Self::Prefix(prefix) => local.interface.starts_with(prefix),
+            Self::Address(address) => local.address == *address,
+            Self::Subnet(subnet, bits) => share_bits(local.address, *subnet, *bits),
         }
     }
-    let mut addresses = Vec::new();
-    for (index, address) in found {
-        // An interface that went away meanwhile has no name any more.
-        if let Ok(interface) = netdevice::index_to_name(&socket, index) {
-            addresses.push(LocalAddress { interface, address });
-        }
-    }
-    Ok(addresses)
 }
 
-/// Reads one datagram of the kernel's answer; whether it was the last.
-fn parse(mut datagram: &[u8], found: &mut Vec<(u32, IpAddr)>) -> Result<bool, Malformed> {
-    while !datagram.is_empty() {
-        let mut header = Decoder::new(datagram);
-        let (bytes, kind) = (header.u32()? as usize, header.u16()?);
-        let message = datagram.get(..bytes).filter(|m| m.len() >= 16).ok_or(Malformed)?;
-        match kind {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => return Err(Malformed),
-            RTM_NEWADDR => found.extend(parse_address(&message[16..])?),
-            _ => {}
+fn share_bits(a: IpAddr, b: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
         }
-        datagram = datagram.get(bytes.next_multiple_of(4)..).unwrap_or_default();
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+        }
+        _ => false,
     }
-    Ok(false)
 }
 
-/// One `ifaddrmsg` and its attributes.
-fn parse_address(message: &[u8]) -> Result<Option<(u32, IpAddr)>, Malformed> {
-    let mut decoder = Decoder::new(message);
-    let family = decoder.u8()?;
-    decoder.raw(3)?;
-    let index = decoder.u32()?;
-    let mut address = None;
-    let mut rest = decoder.raw(message.len() - 8)?;
-    while !rest.is_empty() {
-        let mut attribute = Decoder::new(rest);
-        let (bytes, kind) = (usize::from(attribute.u16()?), attribute.u16()?);
-        let value = rest.get(4..bytes).ok_or(Malformed)?;
-        let ip = match family {
-            AF_INET => value.try_into().ok().map(|v: [u8; 4]| IpAddr::V4(v.into())),
-            AF_INET6 => value.try_into().ok().map(|v: [u8; 16]| IpAddr::V6(v.into())),
-            _ => None,
-        };
-        // On a point-to-point link IFA_ADDRESS is the far end and IFA_LOCAL this one.
-        if kind == IFA_LOCAL || (kind == IFA_ADDRESS && address.is_none()) {
-            address = ip;
+/// Which interfaces a user wants: a comma-separated list of names (`eth0`; `ib*` for all that
+/// begin with `ib`), addresses (`10.1.0.7`, `fd00::7`) and subnets (`10.1.0.0/16`). `^` before an
+/// item excludes it; `^` before the first item makes the whole list one of exclusions, as NCCL
+/// has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    wanted: Vec<Pattern>,
+    unwanted: Vec<Pattern>,
+}
+
+impl Selection {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > SELECTION_BYTES_MAX {
+            return Err(format!("is longer than {SELECTION_BYTES_MAX} bytes"));
         }
-        rest = rest.get(bytes.next_multiple_of(4)..).unwrap_or_default();
+        let mut selection = Self { wanted: Vec::new(), unwanted: Vec::new() };
+        let all_unwanted = text.trim_start().starts_with('^');
+        for item in text.split(',').map(str::trim) {
+            let (item, unwanted) = match item.strip_prefix('^') {
+                Some(rest) => (rest.trim(), true),
+                None => (item, all_unwanted),
+            };
+            if item.is_empty() {
+                return Err("names nothing between two commas; write eth0,ib0".to_owned());
+            }
+            let pattern = Pattern::parse(item)?;
+            if unwanted { &mut selection.unwanted } else { &mut selection.wanted }.push(pattern);
+        }
+        Ok(selection)
     }
-    Ok(address.map(|address| (index, address)))
+
+    fn excludes(&self, local: &LocalAddress) -> bool {
+        self.unwanted.iter().any(|pattern| pattern.matches(local))
+    }
+
+    /// The addresses of `all` that are meant, in the order of the list; of `usual`, which is what
+    /// would be taken without a selection, when it only excludes.
+    fn apply(&self, all: &[LocalAddress], usual: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
+        let mut chosen = Vec::new();
+        if self.wanted.is_empty() {
+            let excluded = |address: &IpAddr| {
+                all.iter().any(|local| local.address == *address && self.excludes(local))
+            };
+            chosen.extend(usual.iter().filter(|address| !excluded(address)));
+            if chosen.is_empty() {
+                return Err(format!("excludes every address of this host: {}", describe(all)));
+            }
+            return Ok(chosen);
+        }
+        for pattern in &self.wanted {
+            let matching = all.iter().filter(|l| pattern.matches(l) && !self.excludes(l));
+            let mut found: Vec<IpAddr> = matching.map(|local| local.address).collect();
+            // All of 127.0.0.0/8 is this host, though the kernel lists one address of it.
+            if let Pattern::Address(address @ IpAddr::V4(v4)) = pattern
+                && found.is_empty()
+                && v4.is_loopback()
+            {
+                found.push(*address);
+            }
+            if found.iter().any(|&address| !is_link_local(address)) {
+                found.retain(|&address| !is_link_local(address));
+            }
+            chosen.extend(found);
+        }
+        if chosen.is_empty() {
+            return Err(format!("matches no address of this host; there are {}", describe(all)));
+        }
+        Ok(unique(chosen))
+    }
+}
+
+/// `lo (127.0.0.1, ::1), eth0 (10.1.0.7)`.
+fn describe(all: &[LocalAddress]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for local in all {
+        if !names.contains(&local.interface.as_str()) {
+            names.push(&local.interface);
+        }
+    }
+    let show = |name: &&str| {
+        let of = all.iter().filter(|local| local.interface == **name);
+        let addresses: Vec<String> = of.map(|local| local.address.to_string()).collect();
+        format!("{name} ({})", addresses.join(", "))
+    };
+    names.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+fn unique(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut unique = Vec::new();
+    for address in addresses {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
+    }
+    unique
 }
 
 /// The address packets to `target` would leave from. Asks the routing table; sends nothing.
@@ -139,80 +203,145 @@ fn is_private_bridge(interface: &str) -> bool {
         .any(|prefix| interface.starts_with(prefix))
 }
 
-/// The addresses that a process which does not know yet who will come offers, best first:
-/// those of `interface` (a name or an address) when given; else the source addresses of the
-/// default routes, then other interfaces; loopback only when there is nothing else.
-pub(crate) fn offered(interface: Option<&str>) -> io::Result<Vec<IpAddr>> {
-    if let Some(text) = interface {
-        return chosen(text);
-    }
-    let all = list().unwrap_or_else(|error| {
-        tracing::debug!(%error, "cannot list interfaces; offering the default routes' addresses");
-        Vec::new()
-    });
+/// The source addresses of the default routes, then other interfaces; loopback only when there is
+/// nothing else.
+fn usual(all: &[LocalAddress]) -> Vec<IpAddr> {
     // Addresses kept for documentation (RFC 5737, RFC 3849): only the default route matches.
     let defaults = [
         SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9)),
         SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9)),
     ];
-    let mut offered: Vec<IpAddr> =
+    let mut usual: Vec<IpAddr> =
         defaults.into_iter().filter_map(|target| route_source(target).ok()).collect();
     let others = all.iter().filter(|a| {
         is_running(&a.interface) && !is_private_bridge(&a.interface) && !is_link_local(a.address)
     });
-    offered.extend(others.map(|a| a.address));
-    offered.retain(|a| !a.is_loopback() && !a.is_unspecified());
-    let mut unique = Vec::new();
-    for address in offered {
-        if !unique.contains(&address) {
-            unique.push(address);
-        }
+    usual.extend(others.map(|a| a.address));
+    usual.retain(|a| !a.is_loopback() && !a.is_unspecified());
+    let mut usual = unique(usual);
+    if usual.is_empty() {
+        usual.push(Ipv4Addr::LOCALHOST.into());
     }
-    if unique.is_empty() {
-        unique.push(Ipv4Addr::LOCALHOST.into());
-    }
-    Ok(unique)
+    usual
 }
 
-/// The addresses of the interface a user named, or the one address a user gave.
-pub(crate) fn chosen(text: &str) -> io::Result<Vec<IpAddr>> {
-    if let Ok(address) = text.parse() {
-        return Ok(vec![address]);
+fn select(text: &str, all: &[LocalAddress], usual: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
+    Selection::parse(text).and_then(|selection| selection.apply(all, usual)).map_err(|reason| {
+        io::Error::new(io::ErrorKind::AddrNotAvailable, format!("interface `{text}` {reason}"))
+    })
+}
+
+/// The addresses that a process which does not know yet who will come offers, best first:
+/// those that `selection` names, or those of the default routes and running interfaces.
+pub(crate) fn offered(selection: Option<&str>) -> io::Result<Vec<IpAddr>> {
+    let all = list().unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot list interfaces; offering the default routes' addresses");
+        Vec::new()
+    });
+    let usual = usual(&all);
+    match selection {
+        Some(text) => select(text, &all, &usual),
+        None => Ok(usual),
     }
+}
+
+/// The addresses of a process whose way to the root leaves from `local`: that one, or those that
+/// `selection` names, or, when it only excludes and `local` is among the excluded, the others.
+pub(crate) fn facing(local: IpAddr, selection: Option<&str>) -> io::Result<Vec<IpAddr>> {
+    let Some(text) = selection else { return Ok(vec![local]) };
     let all = list()?;
-    let mut addresses: Vec<IpAddr> =
-        all.iter().filter(|a| a.interface == text).map(|a| a.address).collect();
-    if addresses.iter().any(|&a| !is_link_local(a)) {
-        addresses.retain(|&a| !is_link_local(a));
+    let mut here = vec![local];
+    let excluded =
+        |selection: &Selection| all.iter().any(|l| l.address == local && selection.excludes(l));
+    if Selection::parse(text).is_ok_and(|selection| excluded(&selection)) {
+        here = usual(&all);
     }
-    if addresses.is_empty() {
-        let mut names: Vec<&str> = all.iter().map(|a| a.interface.as_str()).collect();
-        names.dedup();
-        return Err(io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            format!("no interface `{text}` with an address; there are {}", names.join(", ")),
-        ));
-    }
-    Ok(addresses)
+    select(text, &all, &here)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_loopback_interface_is_listed() {
-        let all = list().unwrap();
-        let lo = LocalAddress { interface: "lo".to_owned(), address: Ipv4Addr::LOCALHOST.into() };
-        assert!(all.contains(&lo), "{all:?}");
-        assert!(chosen("lo").unwrap().contains(&Ipv4Addr::LOCALHOST.into()));
+    fn host() -> Vec<LocalAddress> {
+        [
+            ("lo", "127.0.0.1"),
+            ("lo", "::1"),
+            ("eth0", "10.1.0.7"),
+            ("eth0", "fe80::7"),
+            ("eth0", "fd00::7"),
+            ("ib0", "10.2.0.7"),
+            ("ib1", "10.3.0.7"),
+            ("wlan0", "169.254.3.3"),
+        ]
+        .map(|(interface, address)| LocalAddress {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+        })
+        .to_vec()
+    }
+
+    fn chosen(text: &str) -> Result<Vec<String>, String> {
+        let usual = ["10.1.0.7", "fd00::7", "10.2.0.7", "10.3.0.7"].map(|a| a.parse().unwrap());
+        let chosen = Selection::parse(text)?.apply(&host(), &usual)?;
+        Ok(chosen.iter().map(ToString::to_string).collect())
     }
 
     #[test]
-    fn an_address_stands_for_itself_and_an_unknown_name_is_an_error() {
-        assert_eq!(chosen("::1").unwrap(), vec![IpAddr::from(Ipv6Addr::LOCALHOST)]);
-        let error = chosen("nosuch0").unwrap_err().to_string();
-        assert!(error.contains("`nosuch0`") && error.contains("lo"), "{error}");
+    fn names_addresses_subnets_and_lists() {
+        for (text, expected) in [
+            ("eth0", "10.1.0.7 fd00::7"),
+            ("ib*", "10.2.0.7 10.3.0.7"),
+            ("ib1, eth0", "10.3.0.7 10.1.0.7 fd00::7"),
+            ("10.2.0.7", "10.2.0.7"),
+            ("[::1]", "::1"),
+            ("127.0.0.9", "127.0.0.9"),
+            ("10.2.0.0/15", "10.2.0.7 10.3.0.7"),
+            ("fd00::/8", "fd00::7"),
+            ("0.0.0.0/0,^lo,^wlan0", "10.1.0.7 10.2.0.7 10.3.0.7"),
+            ("ib*,^10.3.0.0/16", "10.2.0.7"),
+            ("wlan0", "169.254.3.3"),
+        ] {
+            assert_eq!(chosen(text).unwrap().join(" "), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_leading_caret_excludes_the_whole_list() {
+        assert_eq!(chosen("^eth0").unwrap().join(" "), "10.2.0.7 10.3.0.7");
+        assert_eq!(chosen("^eth0,ib0").unwrap().join(" "), "10.3.0.7");
+        assert_eq!(
+            chosen("^eth0,^ib*").unwrap_err().split(':').next(),
+            Some("excludes every address of this host")
+        );
+    }
+
+    #[test]
+    fn what_matches_nothing_is_an_error_that_lists_what_there_is() {
+        let error = chosen("eth").unwrap_err();
+        assert!(error.contains("eth0 (10.1.0.7, fe80::7, fd00::7), ib0 (10.2.0.7)"), "{error}");
+        assert!(chosen("192.0.2.1").unwrap_err().contains("no address of this host"));
+        assert!(chosen("10.9.0.0/16").unwrap_err().contains("no address of this host"));
+    }
+
+    #[test]
+    fn malformed_selections_are_refused() {
+        for text in ["", "eth0,,ib0", "^", "10.1.0.0/33", "10.1/16", "fd00::/129", "fe80::1%eth0"] {
+            assert!(Selection::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Selection::parse(&"x".repeat(5000)).is_err());
+    }
+
+    #[test]
+    fn this_host_can_be_selected_from() {
+        assert!(offered(Some("lo")).unwrap().contains(&Ipv4Addr::LOCALHOST.into()));
+        let error = offered(Some("nosuch0")).unwrap_err().to_string();
+        assert!(error.contains("interface `nosuch0` matches no address"), "{error}");
+        assert!(error.contains("lo (127.0.0.1"), "{error}");
+        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+        assert_eq!(facing(local, None).unwrap(), [local]);
+        assert_eq!(facing(local, Some("127.0.0.0/8")).unwrap(), [local]);
+        assert_eq!(facing(local, Some("^nosuch0")).unwrap(), [local]);
     }
 
     #[test]
@@ -227,12 +356,5 @@ mod tests {
     fn the_route_to_loopback_leaves_from_loopback() {
         let source = route_source((Ipv4Addr::LOCALHOST, 9).into()).unwrap();
         assert!(source.is_loopback());
-    }
-
-    #[test]
-    fn damaged_answers_are_refused() {
-        assert!(parse(&[0xff; 20], &mut Vec::new()).is_err());
-        assert!(parse(&[24, 0, 0, 0, 20, 0, 0, 0], &mut Vec::new()).is_err());
-        assert!(parse(&[0; 16], &mut Vec::new()).is_err(), "a length of zero must not loop");
     }
 }

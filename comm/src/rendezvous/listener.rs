@@ -22,6 +22,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::desk::{Desk, Key, LastWords, Sorted};
 use super::handshake::{Accepting, HandshakeError, Purpose};
 use super::inbox::{Accepted, Inbox, Mailbox};
+use super::ports::Ports;
 use super::proof::JobKey;
 
 /// A connection that has not proved itself after this long is dropped.
@@ -68,13 +69,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addresses`, port chosen by the system: on the one address if there is one,
-    /// else on all of the host's.
-    pub(crate) fn open(key: JobKey, addresses: &[IpAddr]) -> io::Result<Self> {
-        let tcp = match addresses {
-            [one] => bind_tcp((*one, 0).into())?,
-            several => bind_any(several)?,
-        };
+    /// Listens on `addresses`, at one of `ports`: on the one address if there is one, else on all
+    /// of the host's.
+    pub(crate) fn open(key: JobKey, addresses: &[IpAddr], ports: Ports) -> io::Result<Self> {
+        let tcp = ports.bind(|port| match addresses {
+            [one] => bind_tcp((*one, port).into()),
+            several => bind_any(several, port),
+        })?;
         let port = SocketAddr::try_from(rustix::net::getsockname(&tcp)?)?.port();
         let (local, local_name) = bind_local()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -307,21 +308,28 @@ fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
 fn bind_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = stream_socket(family)?;
+    listen(fd, address)
+}
+
+/// Connections of an earlier job that linger at a port of a range do not keep it (as for any
+/// server); a port that another process listens at stays refused.
+fn listen(fd: OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
+    if address.port() != 0 {
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+    }
     rustix::net::bind(&fd, &address)?;
     rustix::net::listen(&fd, BACKLOG)?;
     Ok(fd)
 }
 
 /// Listens on every address of the families in `addresses`: one dual-stack socket if needed.
-fn bind_any(addresses: &[IpAddr]) -> io::Result<OwnedFd> {
+fn bind_any(addresses: &[IpAddr], port: u16) -> io::Result<OwnedFd> {
     if addresses.iter().all(IpAddr::is_ipv4) {
-        return bind_tcp(([0, 0, 0, 0], 0).into());
+        return bind_tcp(([0, 0, 0, 0], port).into());
     }
     let fd = stream_socket(AddressFamily::INET6)?;
     sockopt::set_ipv6_v6only(&fd, false)?;
-    rustix::net::bind(&fd, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))?;
-    rustix::net::listen(&fd, BACKLOG)?;
-    Ok(fd)
+    listen(fd, (Ipv6Addr::UNSPECIFIED, port).into())
 }
 
 fn bind_local() -> io::Result<(OwnedFd, Vec<u8>)> {

@@ -100,14 +100,27 @@ pub(crate) struct Join {
     pub(crate) ranks: Rank,
     /// How much longer this rank is willing to wait.
     pub(crate) patience_ms: u64,
+    /// How often this process has asked before.
+    pub(crate) attempt: u32,
     pub(crate) member: MemberInfo,
+}
+
+/// All there is to know about a job that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// The rank that gathered it.
+    pub(crate) root: Rank,
+    /// Everybody, by rank.
+    pub(crate) members: Vec<MemberInfo>,
+    /// What the root decided.
+    pub(crate) agreed: Vec<u8>,
 }
 
 /// The root's answer to every rank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The job is complete.
-    Table { members: Vec<MemberInfo>, agreed: Vec<u8> },
+    Table(Table),
     /// It cannot be assembled.
     Failed(String),
     /// This root has assembled its job already: the caller belongs to another one.
@@ -120,6 +133,7 @@ impl Join {
         encoder.bytes(cut(&self.version).as_bytes());
         encoder.u32(self.ranks);
         encoder.u64(self.patience_ms);
+        encoder.u32(self.attempt);
         self.member.encode(&mut encoder);
         encoder.finish()
     }
@@ -127,10 +141,15 @@ impl Join {
     pub(crate) fn decode(message: &[u8]) -> Result<Self, Malformed> {
         let mut decoder = Decoder::new(message);
         let version = decoder.text(TEXT_BYTES_MAX)?;
-        let (ranks, patience_ms) = (decoder.u32()?, decoder.u64()?);
+        let (ranks, patience_ms, attempt) = (decoder.u32()?, decoder.u64()?, decoder.u32()?);
         let member = MemberInfo::decode(&mut decoder)?;
         decoder.finish()?;
-        Ok(Self { version, ranks, patience_ms, member })
+        Ok(Self { version, ranks, patience_ms, attempt, member })
+    }
+
+    /// The version of whoever sent `message`, which leads in every version.
+    pub(crate) fn version_of(message: &[u8]) -> Option<String> {
+        Decoder::new(message).text(TEXT_BYTES_MAX).ok()
     }
 }
 
@@ -138,8 +157,9 @@ impl Verdict {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
         match self {
-            Self::Table { members, agreed } => {
+            Self::Table(Table { root, members, agreed }) => {
                 encoder.u8(0);
+                encoder.u32(*root);
                 encoder.bytes(agreed);
                 encoder.u32(u32::try_from(members.len()).expect("ranks are 32 bits"));
                 for member in members {
@@ -159,13 +179,14 @@ impl Verdict {
         let mut decoder = Decoder::new(message);
         let verdict = match decoder.u8()? {
             0 => {
+                let root = decoder.u32()?;
                 let agreed = decoder.bytes(AGREED_BYTES_MAX)?.to_vec();
                 let count = decoder.u32()?;
                 let mut members = Vec::new();
                 for _ in 0..count {
                     members.push(MemberInfo::decode(&mut decoder)?);
                 }
-                Self::Table { members, agreed }
+                Self::Table(Table { root, members, agreed })
             }
             1 => Self::Failed(decoder.text(message.len())?),
             2 => Self::Closed,
@@ -195,15 +216,21 @@ mod tests {
 
     #[test]
     fn messages_round_trip_and_truncated_ones_are_refused() {
-        let join =
-            Join { version: "0.1.0".to_owned(), ranks: 4, patience_ms: 1000, member: member(3) };
+        let join = Join {
+            version: "0.1.0".to_owned(),
+            ranks: 4,
+            patience_ms: 1000,
+            attempt: 2,
+            member: member(3),
+        };
         let bytes = join.encode();
+        assert_eq!(Join::version_of(&bytes[..9]).as_deref(), Some("0.1.0"));
         assert_eq!(Join::decode(&bytes).as_ref(), Ok(&join));
         for cut in 0..bytes.len() {
             assert!(Join::decode(&bytes[..cut]).is_err());
         }
-        let table =
-            Verdict::Table { members: vec![member(0), member(1)], agreed: b"agreed".to_vec() };
+        let (members, agreed) = (vec![member(0), member(1)], b"agreed".to_vec());
+        let table = Verdict::Table(Table { root: 1, members, agreed });
         let bytes = table.encode();
         assert_eq!(Verdict::decode(&bytes).as_ref(), Ok(&table));
         for cut in 0..bytes.len() {
@@ -218,7 +245,8 @@ mod tests {
     fn long_names_are_cut_at_a_character() {
         let mut long = member(0);
         long.host = "ä".repeat(200);
-        let join = Join { version: String::new(), ranks: 1, patience_ms: 0, member: long };
+        let join =
+            Join { version: String::new(), ranks: 1, patience_ms: 0, attempt: 0, member: long };
         let back = Join::decode(&join.encode()).unwrap();
         assert_eq!(back.member.host, "ä".repeat(128));
     }

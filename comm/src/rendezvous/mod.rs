@@ -9,22 +9,31 @@
 
 mod client;
 mod desk;
+mod dialing;
 mod file;
 mod framed;
 mod handshake;
 mod inbox;
 mod interface;
+mod key_value;
 mod listener;
 mod member;
+mod netlink;
+mod ports;
 mod proof;
 mod registry;
 mod root;
+mod roster;
+mod source;
+mod spread;
 #[cfg(test)]
 mod tests;
+mod timings;
 mod unique_id;
 mod wait;
 pub(crate) mod wire;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,17 +41,22 @@ use std::time::Instant;
 
 pub use handshake::{Address, Dial, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose};
 pub use inbox::{Accepted, Inbox};
+pub use key_value::{ALL_GATHER_BYTES, AllGather, KeyValueStore};
 pub use listener::{Listener, Refusals};
 pub use member::{AGREED_BYTES_MAX, MemberInfo, PAYLOAD_BYTES_MAX};
+pub use ports::Ports;
 pub use proof::JobKey;
+pub use timings::InitTimings;
 pub use unique_id::{UniqueId, WIRE_VERSION};
 pub use wait::Wait;
+
+pub(crate) use timings::Lap;
 
 use crate::error::{Error, Rank, Result};
 use proof::Secret;
 
 /// How the ranks of a job find each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Rendezvous {
     /// By an id that one of the ranks made with [`UniqueId::listen`] and that a launcher or the
     /// environment carried to the others.
@@ -51,6 +65,30 @@ pub enum Rendezvous {
     /// what an earlier job may have left, and removes it when everybody has come; the others wait
     /// for it.
     File(PathBuf),
+    /// Through a store that the host program brings: rank 0 makes an id and puts it there, the
+    /// others ask for it until it comes.
+    KeyValue {
+        /// The store.
+        store: Arc<dyn KeyValueStore>,
+        /// Goes before the key. Communicators that come together through one store at the same
+        /// time need one each; one after the other, the same will do.
+        namespace: String,
+    },
+    /// Through an all-gather that the host program brings: rank 0 makes an id and contributes it.
+    AllGather(Arc<dyn AllGather>),
+}
+
+impl fmt::Debug for Rendezvous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::KeyValue { namespace, .. } => {
+                f.debug_struct("KeyValue").field("namespace", namespace).finish_non_exhaustive()
+            }
+            Self::AllGather(_) => f.write_str("AllGather(..)"),
+        }
+    }
 }
 
 /// What a rank brings to the rendezvous.
@@ -61,8 +99,11 @@ pub struct Participant<'a> {
     pub ranks: Rank,
     /// When to give up. The job fails for all ranks at the earliest deadline of any.
     pub deadline: Instant,
-    /// Interface (by name) or address to listen on; `None`: the one that leads to the root.
+    /// Interfaces to listen on, as `Options::interface` writes them; `None`: the one that leads
+    /// to the root.
     pub interface: Option<&'a str>,
+    /// Ports to listen on.
+    pub ports: Ports,
     /// Opaque bytes for the other ranks, at most [`PAYLOAD_BYTES_MAX`].
     pub payload: Vec<u8>,
     /// Called at the root alone, once all members are known: what it returns (at most
@@ -99,19 +140,29 @@ pub struct Membership {
     pub agreed: Vec<u8>,
     /// Accepts the connections of the job's communicators for this process.
     pub listener: Arc<Listener>,
+    /// How long it took, up to here.
+    pub timings: InitTimings,
 }
 
 impl UniqueId {
     /// Opens the listener of a new job's root in this process and names the job.
     ///
-    /// `interface` restricts it to one interface (by name) or address; otherwise it listens on all
-    /// and offers those that the default routes and running interfaces have, or loopback on a
-    /// host without any. The listener stays open until a rank of this process joins the job.
+    /// `interface` restricts where it listens, as `Options::interface` does; otherwise it listens
+    /// on all and offers those that the default routes and running interfaces have, or loopback
+    /// on a host without any. The listener stays open until a rank of this process joins the job.
     ///
     /// # Errors
     /// [`Error::System`] when there is no such interface or no socket can be had.
     pub fn listen(interface: Option<&str>) -> Result<Self> {
-        let (id, listener) = open_root(interface).map_err(|error| Error::System {
+        Self::listen_at(interface, Ports::ANY)
+    }
+
+    /// Like [`listen`](Self::listen), at one of `ports`.
+    ///
+    /// # Errors
+    /// As there; and when all of the ports are taken.
+    pub fn listen_at(interface: Option<&str>, ports: Ports) -> Result<Self> {
+        let (id, listener) = open_root(interface, ports).map_err(|error| Error::System {
             what: "opening the listener of a job's root".to_owned(),
             source_text: error.to_string(),
             hint: "name an interface or address of this host, or none".to_owned(),
@@ -121,10 +172,10 @@ impl UniqueId {
     }
 }
 
-fn open_root(interface: Option<&str>) -> io::Result<(UniqueId, Listener)> {
+fn open_root(interface: Option<&str>, ports: Ports) -> io::Result<(UniqueId, Listener)> {
     let secret = Secret::random().map_err(io::Error::other)?;
     let addresses = interface::offered(interface)?;
-    let listener = Listener::open(JobKey::new(&secret), &addresses)?;
+    let listener = Listener::open(JobKey::new(&secret), &addresses, ports)?;
     let port = listener.addresses()[0].port();
     Ok((UniqueId::new(secret, &addresses, port), listener))
 }
@@ -151,21 +202,75 @@ pub fn join(at: &Rendezvous, me: &Participant<'_>, wait: Wait<'_>) -> Result<Mem
             reason: format!("a payload of {} bytes is too large", me.payload.len()),
         });
     }
+    let mut timings = InitTimings::default();
     match at {
         Rendezvous::Id(id) => match registry::claim(id) {
-            Some(listener) => root::gather(Arc::new(listener), me, wait),
-            None => client::join_by_id(id, me, wait),
+            Some(listener) => root::gather(Arc::new(listener), me, timings, wait),
+            None => client::join(&mut source::Given(id.clone()), me, timings, wait),
         },
         Rendezvous::File(path) if me.rank == 0 => {
-            let (id, listener) = open_root(me.interface)
-                .map_err(|error| me.error(format!("cannot open the root's listener: {error}")))?;
-            file::publish(path, &id).map_err(|error| {
-                me.error(format!("cannot write the rendezvous file {}: {error}", path.display()))
-            })?;
-            let result = root::gather(Arc::new(listener), me, wait);
-            file::retract(path, &id);
-            result
+            let publish = |id: &UniqueId| {
+                file::publish(path, id).map_err(|error| {
+                    format!("cannot write the rendezvous file {}: {error}", path.display())
+                })
+            };
+            lead(me, publish, |id| file::retract(path, id), wait)
         }
-        Rendezvous::File(path) => client::join_by_file(path, me, wait),
+        Rendezvous::File(path) => {
+            client::join(&mut source::InFile(path.clone()), me, timings, wait)
+        }
+        Rendezvous::KeyValue { store, namespace } if me.rank == 0 => {
+            lead(me, |id| key_value::publish(&**store, namespace, id), |_| {}, wait)
+        }
+        Rendezvous::KeyValue { store, namespace } => {
+            client::join(&mut source::InStore { store: &**store, namespace }, me, timings, wait)
+        }
+        Rendezvous::AllGather(host) => {
+            let mut lap = Lap::start();
+            let (listener, id) = all_gather(&**host, me)?;
+            lap.end(&mut timings.resolve);
+            match listener {
+                Some(listener) => root::gather(Arc::new(listener), me, timings, wait),
+                None => client::join(&mut source::Given(id), me, timings, wait),
+            }
+        }
     }
+}
+
+/// Opens the root's listener, makes its id known, and gathers the job.
+fn lead(
+    me: &Participant<'_>,
+    publish: impl FnOnce(&UniqueId) -> Result<(), String>,
+    retract: impl FnOnce(&UniqueId),
+    wait: Wait<'_>,
+) -> Result<Membership> {
+    let (mut timings, mut lap) = (InitTimings::default(), Lap::start());
+    let (id, listener) = open_root(me.interface, me.ports)
+        .map_err(|error| me.error(format!("cannot open the root's listener: {error}")))?;
+    publish(&id).map_err(|reason| me.error(reason))?;
+    lap.end(&mut timings.resolve);
+    let result = root::gather(Arc::new(listener), me, timings, wait);
+    retract(&id);
+    result
+}
+
+/// Lets the host carry rank 0's id; with rank 0's listener.
+fn all_gather(host: &dyn AllGather, me: &Participant<'_>) -> Result<(Option<Listener>, UniqueId)> {
+    let opened = if me.rank == 0 {
+        // The others wait in the all-gather: whatever happens here, this rank has to go there.
+        open_root(me.interface, me.ports).map(Some).map_err(|error| error.to_string())
+    } else {
+        Ok(None)
+    };
+    let (offer, listener) = match opened {
+        Ok(Some((id, listener))) => (Ok(Some(id)), Some(listener)),
+        Ok(None) => (Ok(None), None),
+        Err(reason) => (Err(reason), None),
+    };
+    let mine = key_value::contribution(me.rank, me.ranks, &offer);
+    let all = host
+        .all_gather(&mine)
+        .map_err(|reason| me.error(format!("the host's all-gather failed: {reason}")))?;
+    let id = key_value::settle(&all, me.ranks).map_err(|reason| me.error(reason))?;
+    Ok((listener, id))
 }

@@ -14,17 +14,28 @@ use super::framed::Framed;
 use super::handshake::Purpose;
 use super::inbox::Inbox;
 use super::listener::Listener;
-use super::member::{Join, MemberInfo, Verdict};
+use super::member::{Join, Table, Verdict};
+use super::roster::{Admission, Outcome, Roster};
+use super::spread::{self, RECEIPT};
+use super::timings::{InitTimings, Lap};
 use super::wait::Wait;
 use super::{Membership, Participant};
 use crate::error::{Error, Rank, Result};
 
 /// How long the verdict may take to reach everybody.
 const DISTRIBUTION_TIME_MAX: Duration = Duration::from_secs(10);
+/// When no receipt of the table has come for this long, the root no longer relies on others to
+/// pass it on.
+const RELIEF_AFTER: Duration = Duration::from_secs(1);
+/// How many ranks the root then serves at a time.
+const RELIEF_RANKS: usize = 32;
+/// How long a bad verdict is given to be read before the connection closes.
+const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
 
 struct Guest {
     framed: Framed,
     rank: Option<Rank>,
+    told: bool,
 }
 
 struct Gathering<'a> {
@@ -34,9 +45,8 @@ struct Gathering<'a> {
     epoll: OwnedFd,
     guests: HashMap<u64, Guest>,
     next_token: u64,
-    members: Vec<Option<MemberInfo>>,
-    missing: usize,
-    deadline: Instant,
+    roster: Roster,
+    start: Instant,
     /// How many guests came in on each of this host's addresses.
     arrivals: HashMap<std::net::IpAddr, usize>,
 }
@@ -45,20 +55,23 @@ struct Gathering<'a> {
 pub(crate) fn gather(
     listener: Arc<Listener>,
     me: &Participant<'_>,
+    mut timings: InitTimings,
     wait: Wait<'_>,
 ) -> Result<Membership> {
+    let mut lap = Lap::start();
     let mut gathering = Gathering::new(listener, me).map_err(|error| system(me, &error))?;
-    let verdict = gathering.run(wait);
     // A wait that failed (an abort) must not be called again: the others see the connection end.
-    let verdict = verdict?;
-    gathering.distribute(&verdict, wait)?;
-    match verdict {
-        Verdict::Table { members, agreed } => {
-            Ok(Membership { members, agreed, listener: gathering.listener })
-        }
-        Verdict::Failed(reason) => Err(me.error(reason)),
-        Verdict::Closed => unreachable!("the root does not turn its own job away"),
+    let outcome = gathering.run(wait)?;
+    lap.end(&mut timings.gather);
+    if let Outcome::Failed(reason) = outcome {
+        gathering.dismiss(&reason, wait)?;
+        return Err(me.error(reason));
     }
+    let table = gathering.table();
+    gathering.distribute(&table, wait)?;
+    lap.end(&mut timings.table);
+    let Table { members, agreed, .. } = table;
+    Ok(Membership { members, agreed, listener: gathering.listener, timings })
 }
 
 fn system(me: &Participant<'_>, error: &io::Error) -> Error {
@@ -67,59 +80,44 @@ fn system(me: &Participant<'_>, error: &io::Error) -> Error {
 
 impl<'a> Gathering<'a> {
     fn new(listener: Arc<Listener>, me: &'a Participant<'a>) -> io::Result<Self> {
-        let mut members: Vec<Option<MemberInfo>> = vec![None; me.ranks as usize];
-        members[me.rank as usize] = Some(me.describe(&listener));
+        let start = Instant::now();
+        let deadline = me.deadline.saturating_duration_since(start);
+        let version = env!("CARGO_PKG_VERSION");
         Ok(Self {
             me,
             inbox: listener.register(0, Purpose::Join)?,
+            roster: Roster::new(me.describe(&listener), me.ranks, version, deadline),
             listener,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             guests: HashMap::new(),
             next_token: 0,
-            members,
-            missing: me.ranks as usize - 1,
-            deadline: me.deadline,
+            start,
             arrivals: HashMap::new(),
         })
     }
 
     /// Runs until the job is complete or has failed; an error only from `wait` or the system.
-    fn run(&mut self, wait: Wait<'_>) -> Result<Verdict> {
+    fn run(&mut self, wait: Wait<'_>) -> Result<Outcome> {
         loop {
-            self.listener.service().map_err(|error| system(self.me, &error))?;
-            self.admit().map_err(|error| system(self.me, &error))?;
-            for token in self.ready()? {
-                if let Err(reason) = self.receive(token) {
-                    return Ok(Verdict::Failed(reason));
-                }
+            for token in self.poll()? {
+                self.receive(token);
             }
-            if self.missing == 0 {
-                return Ok(self.table());
-            }
-            if Instant::now() >= self.deadline {
-                return Ok(Verdict::Failed(self.absent()));
-            }
-            let fds = [self.listener.fd(), self.inbox.fd(), self.epoll.as_fd()];
-            wait(&fds, self.deadline)?;
+            let until = match self.roster.outcome(self.start.elapsed()) {
+                Outcome::Waiting { until } => until,
+                settled => return Ok(settled),
+            };
+            self.wait(self.start + until, wait)?;
         }
     }
 
-    fn admit(&mut self) -> io::Result<()> {
-        while let Some(accepted) = self.inbox.take() {
-            let local = rustix::net::getsockname(&accepted.fd)?;
-            if let Ok(local) = SocketAddr::try_from(local) {
-                *self.arrivals.entry(local.ip().to_canonical()).or_default() += 1;
-            }
-            let token = self.next_token;
-            self.next_token += 1;
-            let data = epoll::EventData::new_u64(token);
-            epoll::add(&self.epoll, &accepted.fd, data, epoll::EventFlags::IN)?;
-            self.guests.insert(token, Guest { framed: Framed::new(accepted.fd), rank: None });
-        }
-        Ok(())
+    fn wait(&self, until: Instant, wait: Wait<'_>) -> Result<()> {
+        wait(&[self.listener.fd(), self.inbox.fd(), self.epoll.as_fd()], until)
     }
 
-    fn ready(&self) -> Result<Vec<u64>> {
+    /// Accepts who has come; the guests of whom something is to be expected.
+    fn poll(&mut self) -> Result<Vec<u64>> {
+        self.listener.service().map_err(|error| system(self.me, &error))?;
+        self.accept().map_err(|error| system(self.me, &error))?;
         let mut events = Vec::with_capacity(256);
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let buffer = rustix::buffer::spare_capacity(&mut events);
@@ -130,136 +128,173 @@ impl<'a> Gathering<'a> {
         Ok(events.iter().map(|event| event.data.u64()).collect())
     }
 
-    /// Reads what a guest has sent. An error is the end of the job.
-    fn receive(&mut self, token: u64) -> Result<(), String> {
-        let Some(guest) = self.guests.get_mut(&token) else { return Ok(()) };
-        match guest.framed.receive() {
-            Ok(None) => Ok(()),
-            Ok(Some(message)) => match Join::decode(&message) {
-                Ok(join) if guest.rank.is_none() => self.seat(token, join),
-                _ => {
-                    self.guests.remove(&token);
-                    Err("a process sent a malformed request; is it the same version?".to_owned())
-                }
-            },
-            Err(error) => {
-                let rank = guest.rank;
-                self.guests.remove(&token);
-                match rank.and_then(|rank| self.members[rank as usize].as_ref()) {
-                    None => Ok(()),
-                    Some(member) => Err(format!(
-                        "{} came and was lost ({error}) before all ranks had come",
-                        who(member)
-                    )),
-                }
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(accepted) = self.inbox.take() {
+            let local = rustix::net::getsockname(&accepted.fd)?;
+            if let Ok(local) = SocketAddr::try_from(local) {
+                *self.arrivals.entry(local.ip().to_canonical()).or_default() += 1;
             }
-        }
-    }
-
-    fn seat(&mut self, token: u64, join: Join) -> Result<(), String> {
-        let member = join.member;
-        if join.version != env!("CARGO_PKG_VERSION") {
-            return Err(format!(
-                "version mismatch: {} runs Syncline {}, the root {}",
-                who(&member),
-                join.version,
-                env!("CARGO_PKG_VERSION")
-            ));
-        }
-        if join.ranks != self.me.ranks {
-            return Err(format!(
-                "{} was started as one of {} ranks, rank {} as one of {}",
-                who(&member),
-                join.ranks,
-                self.me.rank,
-                self.me.ranks
-            ));
-        }
-        let Some(seat) = self.members.get_mut(member.rank as usize) else {
-            return Err(format!("{} is out of range; ranks count from 0", who(&member)));
-        };
-        if let Some(other) = seat {
-            return Err(format!("{} and {} claim the same rank", who(other), who(&member)));
-        }
-        let patience = Duration::from_millis(join.patience_ms.min(1 << 40));
-        self.deadline = self.deadline.min(Instant::now() + patience);
-        self.guests.get_mut(&token).expect("it has just spoken").rank = Some(member.rank);
-        *seat = Some(member);
-        self.missing -= 1;
-        Ok(())
-    }
-
-    fn absent(&self) -> String {
-        let absent = (0..self.me.ranks).filter(|&rank| self.members[rank as usize].is_none());
-        format!(
-            "{} of {} ranks have not come: {}; check that they were started with this id or \
-             file, and that they can reach {}",
-            self.missing,
-            self.me.ranks,
-            ranges(absent),
-            addresses(self.listener.addresses())
-        )
-    }
-
-    fn table(&mut self) -> Verdict {
-        let arrivals = &self.arrivals;
-        let root = self.members[self.me.rank as usize].as_mut().expect("seated first");
-        // What others came in on works for others.
-        root.addresses
-            .sort_by_key(|a| std::cmp::Reverse(arrivals.get(&a.ip()).copied().unwrap_or(0)));
-        let members: Vec<MemberInfo> =
-            self.members.iter_mut().map(|m| m.take().expect("all have come")).collect();
-        let agreed = (self.me.agree)(&members);
-        Verdict::Table { members, agreed }
-    }
-
-    /// Sends the verdict to all guests. One that is lost now will be missed by its communicator.
-    fn distribute(&mut self, verdict: &Verdict, wait: Wait<'_>) -> Result<()> {
-        let message = verdict.encode();
-        let until = Instant::now() + DISTRIBUTION_TIME_MAX;
-        let mut lost = Vec::new();
-        for (&token, guest) in &mut self.guests {
-            guest.framed.push(&message);
+            let token = self.next_token;
+            self.next_token += 1;
             let data = epoll::EventData::new_u64(token);
-            if epoll::modify(&self.epoll, guest.framed.fd(), data, epoll::EventFlags::OUT).is_err()
-            {
-                lost.push(token);
-            }
+            // Edges: whoever is reported is read and written until nothing more goes.
+            let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            epoll::add(&self.epoll, &accepted.fd, data, interest)?;
+            let framed = Framed::new(accepted.fd);
+            self.guests.insert(token, Guest { framed, rank: None, told: false });
         }
-        self.guests.retain(|token, _| !lost.contains(token));
-        self.guests.retain(|_, guest| matches!(guest.framed.flush(), Ok(false)));
-        while !self.guests.is_empty() && Instant::now() < until {
-            wait(&[self.epoll.as_fd()], until)?;
-            for token in self.ready()? {
-                let Some(guest) = self.guests.get_mut(&token) else { continue };
-                if !matches!(guest.framed.flush(), Ok(false)) {
+        Ok(())
+    }
+
+    /// Reads what a guest has sent.
+    fn receive(&mut self, token: u64) {
+        while let Some(guest) = self.guests.get_mut(&token) {
+            match guest.framed.receive() {
+                Ok(None) => return,
+                Ok(Some(message)) => self.admit(token, &message),
+                Err(error) => {
+                    self.roster.lose(token, &error.to_string(), self.start.elapsed());
                     self.guests.remove(&token);
                 }
             }
         }
-        Ok(())
     }
-}
 
-fn who(member: &MemberInfo) -> String {
-    format!("rank {} (process {} on {})", member.rank, member.pid, member.host)
-}
-
-fn addresses(addresses: &[SocketAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
-}
-
-/// Ranks in increasing order, with runs shortened: `1, 4-7, 9`.
-fn ranges(ranks: impl Iterator<Item = Rank>) -> String {
-    let mut runs: Vec<(Rank, Rank)> = Vec::new();
-    for rank in ranks {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == rank => *last = rank,
-            _ => runs.push((rank, rank)),
+    fn admit(&mut self, token: u64, message: &[u8]) {
+        let Ok(join) = Join::decode(message) else {
+            self.roster.reject(token, message);
+            return;
+        };
+        let rank = join.member.rank;
+        match self.roster.admit(token, join, self.start.elapsed()) {
+            Admission::Seated | Admission::Returned { instead_of: None } => {}
+            Admission::Returned { instead_of: Some(old) } => {
+                self.guests.remove(&old);
+            }
+            Admission::Stale => {
+                self.guests.remove(&token);
+            }
+            // The guest stays to hear the reason.
+            Admission::Fatal => return,
+        }
+        if let Some(guest) = self.guests.get_mut(&token) {
+            guest.rank = Some(rank);
         }
     }
-    let show = |&(first, last): &(Rank, Rank)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    runs.iter().map(show).collect::<Vec<_>>().join(", ")
+
+    fn table(&mut self) -> Table {
+        let roster = std::mem::replace(
+            &mut self.roster,
+            Roster::new(self.me.describe(&self.listener), self.me.ranks, "", Duration::ZERO),
+        );
+        let mut members = roster.into_members().expect("the roster is complete");
+        let arrivals = &self.arrivals;
+        // What others came in on works for others.
+        members[self.me.rank as usize]
+            .addresses
+            .sort_by_key(|a| std::cmp::Reverse(arrivals.get(&a.ip()).copied().unwrap_or(0)));
+        let agreed = (self.me.agree)(&members);
+        Table { root: self.me.rank, members, agreed }
+    }
+
+    /// Sends the table to those who pass it on, and waits for everybody's receipt; whoever is not
+    /// reached that way gets it from here. One that is lost now will be missed by its
+    /// communicator.
+    fn distribute(&mut self, table: &Table, wait: Wait<'_>) -> Result<()> {
+        let message = Verdict::Table(table.clone()).encode();
+        let until = Instant::now() + DISTRIBUTION_TIME_MAX;
+        let first: Vec<Rank> =
+            spread::children(self.me.rank, self.me.rank, self.me.ranks).collect();
+        self.tell(&message, usize::MAX, |rank| first.contains(&rank));
+        let mut progress = Instant::now();
+        while !self.guests.is_empty() && Instant::now() < until {
+            self.wait(until.min(progress + RELIEF_AFTER), wait)?;
+            for token in self.poll()? {
+                if self.hear(token, table, &message) {
+                    progress = Instant::now();
+                }
+            }
+            if progress.elapsed() >= RELIEF_AFTER {
+                self.tell(&message, RELIEF_RANKS, |_| true);
+                progress = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the table to at most `ranks_max` of the guests that `chosen` names.
+    fn tell(&mut self, message: &[u8], ranks_max: usize, chosen: impl Fn(Rank) -> bool) {
+        let untold = self.guests.values_mut().filter(|g| !g.told && g.rank.is_some_and(&chosen));
+        for guest in untold.take(ranks_max) {
+            guest.told = true;
+            guest.framed.push(message);
+            // A connection that is gone shows when it is read.
+            guest.framed.flush().ok();
+        }
+    }
+
+    /// Goes on with a guest while the table spreads; whether it has said that it has it.
+    fn hear(&mut self, token: u64, table: &Table, message: &[u8]) -> bool {
+        let Some(guest) = self.guests.get_mut(&token) else { return false };
+        let received = guest.framed.flush().and_then(|_| guest.framed.receive());
+        match received {
+            Ok(None) => false,
+            Ok(Some(receipt)) if receipt == RECEIPT => {
+                self.guests.remove(&token);
+                true
+            }
+            Ok(Some(other)) => {
+                // A rank that lost its connection comes again, late.
+                let known = Join::decode(&other).is_ok_and(|join| {
+                    let member = table.members.get(join.member.rank as usize);
+                    member.is_some_and(|m| m.local_name == join.member.local_name)
+                });
+                guest.told = true;
+                let answer = if known { message.to_vec() } else { Verdict::Closed.encode() };
+                guest.framed.push(&answer);
+                guest.framed.flush().ok();
+                false
+            }
+            Err(_) => {
+                self.guests.remove(&token);
+                false
+            }
+        }
+    }
+
+    /// Tells everybody that it has come to nothing, and gives them time to hear it.
+    fn dismiss(&mut self, reason: &str, wait: Wait<'_>) -> Result<()> {
+        let message = Verdict::Failed(reason.to_owned()).encode();
+        let until = Instant::now() + FAREWELL_TIME_MAX;
+        let mut told = 0;
+        while told < self.next_token || (!self.guests.is_empty() && Instant::now() < until) {
+            // Those who come now are told, too; they have that much time of their own.
+            for token in told..self.next_token {
+                let Some(guest) = self.guests.get_mut(&token) else { continue };
+                guest.framed.push(&message);
+                guest.framed.flush().ok();
+            }
+            told = self.next_token;
+            if !self.guests.is_empty() {
+                self.wait(until, wait)?;
+            }
+            for token in self.poll()? {
+                self.part(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and drops what a guest that has been told says, until it hangs up.
+    fn part(&mut self, token: u64) {
+        while let Some(guest) = self.guests.get_mut(&token) {
+            match guest.framed.flush().and_then(|_| guest.framed.receive()) {
+                Ok(None) => return,
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    self.guests.remove(&token);
+                }
+            }
+        }
+    }
 }

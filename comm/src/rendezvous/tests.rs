@@ -22,6 +22,7 @@ fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a>
         ranks,
         deadline: Instant::now() + within,
         interface: None,
+        ports: Ports::ANY,
         payload: Vec::new(),
         agree: &nothing,
     }
@@ -217,7 +218,7 @@ fn a_file_brings_ranks_together() {
 fn a_file_left_by_a_dead_job_is_waited_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("job");
-    let (dead, listener) = open_root(LOOPBACK).unwrap();
+    let (dead, listener) = open_root(LOOPBACK, Ports::ANY).unwrap();
     file::publish(&path, &dead).unwrap();
     drop(listener);
     join_with_late_root(&path);
@@ -227,7 +228,7 @@ fn a_file_left_by_a_dead_job_is_waited_out() {
 fn a_file_that_leads_to_a_root_that_never_answers_is_waited_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("job");
-    let (silent, _listener) = open_root(LOOPBACK).unwrap();
+    let (silent, _listener) = open_root(LOOPBACK, Ports::ANY).unwrap();
     file::publish(&path, &silent).unwrap();
     join_with_late_root(&path);
 }

@@ -19,6 +19,7 @@ fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
             ranks,
             deadline: Instant::now() + Duration::from_secs(30),
             interface: Some(interface),
+            ports: crate::rendezvous::Ports::ANY,
             payload: Vec::new(),
             agree: &|_| Vec::new(),
         };
