@@ -25,6 +25,9 @@ pub mod communicator;
 pub mod control;
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 pub mod reduce;
 pub mod rendezvous;

@@ -191,10 +191,18 @@ impl Constants {
     ///
     /// # Errors
     /// Names the file, and the line or key and what is expected of it.
-    pub fn read(mut self, path: &Path) -> Result<Self, Error> {
+    pub fn read(self, path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::File { file: path.to_owned(), reason: e.to_string() })?;
-        let file: File = toml::from_str(&text)
+        self.overridden(&text, path)
+    }
+
+    /// As [`read`](Self::read), of a text that was read from `path`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn overridden(mut self, text: &str, path: &Path) -> Result<Self, Error> {
+        let file: File = toml::from_str(text)
             .map_err(|e| Error::Syntax { file: path.to_owned(), reason: e.to_string() })?;
         replace(&mut self.copy_bytes_per_s, file.copy_bytes_per_s);
         replace(&mut self.reduce_bytes_per_s, file.reduce_bytes_per_s);

@@ -1,6 +1,8 @@
 //! Chores as code: `cargo xtask <chore>`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod fuzz;
+mod sanitize;
 mod test;
 mod tidy;
 mod tools;
@@ -25,6 +27,10 @@ enum Chore {
         #[arg(long)]
         no_install: bool,
     },
+    /// Feed the parsers inputs that libFuzzer makes up; what it finds is kept in target/fuzz.
+    Fuzz(fuzz::Arguments),
+    /// Run the library's tests under a sanitizer.
+    Sanitize(sanitize::Arguments),
     /// Check the repository's own rules (file sizes, where `unsafe` may be, one wait loop, ...).
     Tidy,
 }
@@ -39,6 +45,8 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { no_install } => test::run(&root(), !no_install),
+        Chore::Fuzz(arguments) => fuzz::run(&root(), &arguments),
+        Chore::Sanitize(arguments) => sanitize::run(&root(), &arguments),
         Chore::Tidy => tidy::run(&root()),
     };
     match outcome {

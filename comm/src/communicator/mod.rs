@@ -5,6 +5,8 @@ mod choice;
 mod coalesce;
 mod explain;
 pub(crate) mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod group;
 mod message;
 mod options;

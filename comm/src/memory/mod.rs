@@ -6,7 +6,7 @@ mod mapping;
 mod receive_buffer;
 mod socket;
 mod span;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
 
 pub use arena::{Arena, Lease};

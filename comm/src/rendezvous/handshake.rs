@@ -76,7 +76,7 @@ pub struct Hello {
 }
 
 impl Hello {
-    fn encode(&self) -> [u8; HELLO_BYTES] {
+    pub(super) fn encode(&self) -> [u8; HELLO_BYTES] {
         let mut encoder = Encoder::default();
         encoder.u64(self.communicator);
         encoder.u64(self.tag);
@@ -89,7 +89,7 @@ impl Hello {
         encoder.finish().try_into().expect("the fields above are 32 bytes")
     }
 
-    fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, Malformed> {
+    pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, Malformed> {
         let mut decoder = Decoder::new(bytes);
         let (communicator, tag) = (decoder.u64()?, decoder.u64()?);
         let (from, to) = (decoder.u32()?, decoder.u32()?);

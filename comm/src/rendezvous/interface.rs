@@ -111,7 +111,11 @@ impl Selection {
 
     /// The addresses of `all` that are meant, in the order of the list; of `usual`, which is what
     /// would be taken without a selection, when it only excludes.
-    fn apply(&self, all: &[LocalAddress], usual: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
+    pub(super) fn apply(
+        &self,
+        all: &[LocalAddress],
+        usual: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, String> {
         let mut chosen = Vec::new();
         if self.wanted.is_empty() {
             let excluded = |address: &IpAddr| {

@@ -332,7 +332,7 @@ fn bind_any(addresses: &[IpAddr], port: u16) -> io::Result<OwnedFd> {
     listen(fd, (Ipv6Addr::UNSPECIFIED, port).into())
 }
 
-fn bind_local() -> io::Result<(OwnedFd, Vec<u8>)> {
+pub(super) fn bind_local() -> io::Result<(OwnedFd, Vec<u8>)> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let name = format!("syncline-{:032x}", u128::from_ne_bytes(random)).into_bytes();

@@ -12,6 +12,8 @@ mod desk;
 mod dialing;
 mod file;
 mod framed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handshake;
 mod inbox;
 mod interface;

@@ -65,7 +65,10 @@ pub(crate) fn list() -> io::Result<Vec<LocalAddress>> {
 }
 
 /// Reads one datagram of the kernel's answer; whether it was the last.
-fn parse(mut datagram: &[u8], found: &mut Vec<(u32, IpAddr)>) -> Result<bool, Malformed> {
+pub(super) fn parse(
+    mut datagram: &[u8],
+    found: &mut Vec<(u32, IpAddr)>,
+) -> Result<bool, Malformed> {
     while !datagram.is_empty() {
         let mut header = Decoder::new(datagram);
         let (bytes, kind) = (header.u32()? as usize, header.u16()?);

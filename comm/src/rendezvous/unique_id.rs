@@ -59,6 +59,12 @@ impl UniqueId {
         self.addresses.iter().map(|&ip| SocketAddr::new(ip, self.port)).collect()
     }
 
+    /// The text that stands for any payload.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn seal(payload: &[u8]) -> String {
+        text_of(payload.to_vec())
+    }
+
     fn payload(&self) -> Vec<u8> {
         let mut encoder = Encoder::default();
         encoder.raw(self.secret.bytes());
@@ -77,10 +83,14 @@ fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 impl fmt::Display for UniqueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut payload = self.payload();
-        payload.extend_from_slice(&checksum(&payload));
-        write!(f, "{PREFIX}{}", base64(&payload))
+        f.write_str(&text_of(self.payload()))
     }
+}
+
+/// A payload as text, with its checksum.
+fn text_of(mut payload: Vec<u8>) -> String {
+    payload.extend_from_slice(&checksum(&payload));
+    format!("{PREFIX}{}", base64(&payload))
 }
 
 impl fmt::Debug for UniqueId {

@@ -99,7 +99,8 @@ impl FdReceiver {
             let stated: [u32; 3] = std::array::from_fn(|i| {
                 u32::from_le_bytes(std::array::from_fn(|byte| data[i * 4 + byte]))
             });
-            let right = stated.iter().zip(words).all(|(&stated, word)| stated as usize == word);
+            let right = stated.iter().zip(words).all(|(&stated, word)| stated as usize == word)
+                && self.fds.len() <= count;
             if message.bytes != MESSAGE_BYTES || !right || words[2] == 0 {
                 return Err(bad("the peer sent something else than the descriptors expected"));
             }
@@ -156,6 +157,20 @@ mod tests {
         let (here, there) = UnixStream::pair().expect("sockets");
         FdSender::default().step(&here, &[fd.as_fd()]).expect("the socket is open");
         let error = FdReceiver::default().step(&there, 3).expect_err("another length");
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+
+        drop(here);
+        let (here, there) = UnixStream::pair().expect("sockets");
+        let mut words = [0; MESSAGE_BYTES];
+        words[0] = 2;
+        words[8] = 3;
+        let message = IoSlice::new(&words);
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(3))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let three = [fd.as_fd(); 3];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&three)));
+        sendmsg(&here, &[message], &mut control, SendFlags::NOSIGNAL).expect("it is open");
+        let error = FdReceiver::default().step(&there, 2).expect_err("one more than the list");
         assert_eq!(error.kind(), ErrorKind::InvalidData);
 
         drop(here);

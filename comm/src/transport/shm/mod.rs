@@ -7,6 +7,8 @@
 
 mod doorbell;
 pub mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod geometry;
 mod mapped;
 #[cfg(all(test, syncline_loom))]

@@ -217,6 +217,12 @@ impl<M: RingMemory> Consumer<M> {
         Self { memory, head: 0, at: 0, told: 0, current: None }
     }
 
+    /// Where the next frame is expected: its position and its unit.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) const fn expects(&self) -> (u64, u32) {
+        (self.head, self.at)
+    }
+
     /// The header of the head frame, if there is one.
     #[inline]
     pub(super) fn poll(&mut self) -> Result<Option<FrameHeader>, Corrupt> {

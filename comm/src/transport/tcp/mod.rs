@@ -11,6 +11,8 @@
 //! nests in the epoll instance, so that every waiting rank serves it.
 
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod incoming;
 mod outgoing;
 mod peer;
