@@ -209,7 +209,7 @@ fn dialled(hello: &Hello) -> (Dial, OwnedFd) {
 }
 
 fn hello_of(feed: &mut Feed<'_>) -> Hello {
-    let purposes = [Purpose::Join, Purpose::Pipe, Purpose::Local, Purpose::Control];
+    let purposes = [Purpose::Join, Purpose::Pipe, Purpose::Local];
     Hello {
         communicator: feed.u64(),
         epoch: feed.u32(),
