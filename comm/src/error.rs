@@ -187,6 +187,72 @@ pub enum Error {
         /// Why, as far as it is known.
         reason: String,
     },
+    /// This process was forked after the communicator was made.
+    #[error(
+        "{operation}: this communicator was made before fork, by process {maker}, and only that \
+         process can use it; make one after fork"
+    )]
+    Forked {
+        /// The function that refused.
+        operation: &'static str,
+        /// Process id of the maker.
+        maker: u32,
+    },
+}
+
+/// The kind of an [`Error`], without its details: what a program decides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// [`Error::InvalidArgument`].
+    InvalidArgument,
+    /// [`Error::PeerLost`].
+    PeerLost,
+    /// [`Error::Timeout`].
+    Timeout,
+    /// [`Error::Mismatch`].
+    Mismatch,
+    /// [`Error::Protocol`].
+    Protocol,
+    /// [`Error::Rendezvous`].
+    Rendezvous,
+    /// [`Error::System`].
+    System,
+    /// [`Error::Aborted`].
+    Aborted,
+    /// [`Error::Forked`].
+    Forked,
+}
+
+impl Error {
+    /// Its kind.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
+            Self::PeerLost { .. } => ErrorKind::PeerLost,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Mismatch { .. } => ErrorKind::Mismatch,
+            Self::Protocol { .. } => ErrorKind::Protocol,
+            Self::Rendezvous { .. } => ErrorKind::Rendezvous,
+            Self::System { .. } => ErrorKind::System,
+            Self::Aborted { .. } => ErrorKind::Aborted,
+            Self::Forked { .. } => ErrorKind::Forked,
+        }
+    }
+
+    /// The ranks it blames: who is lost, missing, differs, or broke the protocol.
+    pub fn ranks(&self) -> Vec<Rank> {
+        match self {
+            Self::PeerLost { peer, .. }
+            | Self::Mismatch { peer, .. }
+            | Self::Protocol { peer, .. } => vec![peer.rank],
+            Self::Timeout { missing, .. } => missing.iter().map(|peer| peer.rank).collect(),
+            Self::InvalidArgument { .. }
+            | Self::Rendezvous { .. }
+            | Self::System { .. }
+            | Self::Aborted { .. }
+            | Self::Forked { .. } => Vec::new(),
+        }
+    }
 }
 
 impl Error {

@@ -34,4 +34,4 @@ pub mod rendezvous;
 pub mod schedule;
 pub mod transport;
 
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};

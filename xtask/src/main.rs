@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod fuzz;
+mod header;
+mod install;
 mod sanitize;
 mod test;
 mod tidy;
@@ -33,6 +35,17 @@ enum Chore {
     Sanitize(sanitize::Arguments),
     /// Check the repository's own rules (file sizes, where `unsafe` may be, one wait loop, ...).
     Tidy,
+    /// Write `bindings/c/include/syncline.h` anew.
+    Header,
+    /// Build the C library and install it: library, header, pkg-config file, CMake package.
+    Install {
+        /// Where to; the folders lib and include are made there.
+        #[arg(long)]
+        prefix: PathBuf,
+        /// The unoptimised build.
+        #[arg(long)]
+        debug: bool,
+    },
 }
 
 /// The repository's root folder.
@@ -48,6 +61,8 @@ fn main() -> ExitCode {
         Chore::Fuzz(arguments) => fuzz::run(&root(), &arguments),
         Chore::Sanitize(arguments) => sanitize::run(&root(), &arguments),
         Chore::Tidy => tidy::run(&root()),
+        Chore::Header => header::write(&root()),
+        Chore::Install { prefix, debug } => install::run(&root(), &prefix, debug),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,8 +9,9 @@ const RUST_LINES_MAX: usize = 700;
 const LINE_WIDTH_MAX: usize = 106;
 const FILE_BYTES_MAX: usize = 2 << 20;
 
-/// Where `unsafe` may stand: raw memory, SIMD kernels, shared memory.
-const UNSAFE_ROOMS: &[&str] = &["comm/src/memory/", "comm/src/reduce/", "comm/src/transport/shm/"];
+/// Where `unsafe` may stand: raw memory, SIMD kernels, shared memory, the C boundary.
+const UNSAFE_ROOMS: &[&str] =
+    &["comm/src/memory/", "comm/src/reduce/", "comm/src/transport/shm/", "bindings/c/"];
 
 /// The one wait loop (promise P3).
 const WAIT_ROOM: &str = "comm/src/engine/wait";

@@ -3,8 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Debian packages, each with a program that shows it is there.
-const DEBIAN: &[(&str, &str)] = &[("ip", "iproute2"), ("tc", "iproute2")];
+/// Debian packages, each with a command that shows it is there.
+const DEBIAN: &[(&str, &str, &str)] = &[
+    ("ip", "-V", "iproute2"),
+    ("tc", "-V", "iproute2"),
+    ("cc", "--version", "gcc"),
+    ("c++", "--version", "g++"),
+    ("cmake", "--version", "cmake"),
+    ("make", "--version", "make"),
+    ("pkg-config", "--version", "pkg-config"),
+];
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -17,8 +25,11 @@ fn runs(program: &Path, argument: &str) -> bool {
 
 /// Installs the Debian packages that are missing.
 pub(crate) fn install_debian() -> Result<(), String> {
-    let mut missing: Vec<&str> =
-        DEBIAN.iter().filter(|(p, _)| !runs(Path::new(p), "-V")).map(|&(_, name)| name).collect();
+    let mut missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(p, a, _)| !runs(Path::new(p), a))
+        .map(|&(_, _, name)| name)
+        .collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());

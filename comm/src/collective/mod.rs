@@ -7,6 +7,7 @@
 mod all_to_all;
 mod contract;
 mod gather_scatter;
+mod placement;
 mod reduction;
 mod request;
 mod synchronize;

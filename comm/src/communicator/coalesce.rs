@@ -37,7 +37,7 @@ impl Communicator {
         op: ReduceOp,
     ) -> Result<()> {
         while !tensors.is_empty() {
-            let count = bucket(tensors);
+            let count = bucket(tensors.iter().map(|tensor| tensor.len()));
             let (now, later) = tensors.split_at_mut(count);
             match now {
                 [alone] => self.all_reduce_bytes(alone, dtype, op)?,
@@ -75,13 +75,13 @@ impl Communicator {
 }
 
 /// How many of the first tensors go together; at least one.
-fn bucket(tensors: &[&mut [u8]]) -> usize {
+pub(super) fn bucket(tensor_bytes: impl Iterator<Item = usize>) -> usize {
     let mut total = 0;
-    let fits = |tensor: &&&mut [u8]| {
-        total += tensor.len();
-        tensor.len() <= PACKED_BYTES_MAX && total <= BUCKET_BYTES_MAX
+    let fits = |&bytes: &usize| {
+        total += bytes;
+        bytes <= PACKED_BYTES_MAX && total <= BUCKET_BYTES_MAX
     };
-    tensors.iter().take_while(fits).count().max(1)
+    tensor_bytes.take_while(fits).count().max(1)
 }
 
 #[cfg(test)]
@@ -89,13 +89,11 @@ mod tests {
     use super::*;
 
     fn buckets(lengths: &[usize]) -> Vec<usize> {
-        let mut memory: Vec<Vec<u8>> = lengths.iter().map(|&length| vec![0; length]).collect();
-        let tensors: Vec<&mut [u8]> = memory.iter_mut().map(Vec::as_mut_slice).collect();
-        let mut rest = tensors.as_slice();
+        let mut rest = lengths;
         let mut counts = Vec::new();
         while !rest.is_empty() {
-            counts.push(bucket(rest));
-            rest = &rest[bucket(rest)..];
+            counts.push(bucket(rest.iter().copied()));
+            rest = &rest[bucket(rest.iter().copied())..];
         }
         counts
     }

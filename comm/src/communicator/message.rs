@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::raw::message_bytes;
 use super::{Communicator, Inner, fingerprint};
 use crate::engine::{Buffers, Counted, Description, OpMeta, Operation, Program};
 use crate::error::{Error, Rank, Result};
@@ -68,6 +69,8 @@ impl Inner {
         send: bool,
     ) -> Result<Message> {
         self.check_peer(peer, send)?;
+        self.check_process(operation(send).name())?;
+        let bytes = message_bytes(operation(send).name(), dtype, count)?;
         let counter = &self.messages.counts[peer as usize][usize::from(send)];
         let sequence = counter.fetch_add(1, Ordering::Relaxed);
         let fingerprint = fingerprint::of_message(dtype, count);
@@ -75,7 +78,7 @@ impl Inner {
             .data(dtype, count as u64, Counted::Uniform)
             .rank(peer);
         let meta = OpMeta { description, sequence, fingerprint, lane: Lane::PointToPoint };
-        let program = self.messages.program(peer, count * dtype.size(), send);
+        let program = self.messages.program(peer, bytes, send);
         Ok(Message { program, meta })
     }
 }
@@ -102,7 +105,7 @@ impl Communicator {
         self.exchange(&message, &Loan::new(&[], bytemuck::cast_slice_mut(data)))
     }
 
-    fn exchange(&self, message: &Message, loan: &Loan<'_>) -> Result<()> {
+    pub(super) fn exchange(&self, message: &Message, loan: &Loan<'_>) -> Result<()> {
         let buffers = Buffers::separate(loan.input, loan.output);
         let patience = self.inner.patience();
         self.inner.cell.run_blocking(&message.program, buffers, &message.meta, &patience)

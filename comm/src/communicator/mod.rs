@@ -14,6 +14,7 @@ mod pieces;
 mod place;
 mod plan;
 pub(crate) mod prepare;
+mod raw;
 mod setup;
 mod split;
 mod typed;
@@ -26,6 +27,7 @@ use std::time::Instant;
 pub use explain::Explanation;
 pub use group::Group;
 pub use options::{Options, TransportChoice};
+pub use raw::RawWork;
 pub use work::Work;
 
 pub use crate::rendezvous::{AllGather, InitTimings, KeyValueStore, Ports, Rendezvous, UniqueId};
@@ -35,7 +37,7 @@ use crate::engine::{
     Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
 };
 use crate::error::{Error, Peer, Rank, Result};
-use crate::memory::Loan;
+use crate::memory::{Loan, process_generation};
 use crate::rendezvous::{Listener, MemberInfo, Participant, join};
 use choice::Planner;
 use message::Messages;
@@ -91,6 +93,8 @@ struct Inner {
     children: AtomicU64,
     clock: MonotonicClock,
     oversubscribed: bool,
+    /// The process that made it: its generation and its id.
+    maker: (u64, u32),
 }
 
 impl std::fmt::Debug for Communicator {
@@ -178,6 +182,7 @@ impl Communicator {
                 sequence: AtomicU64::new(0),
                 children: AtomicU64::new(0),
                 clock: MonotonicClock::new(),
+                maker: (process_generation(), std::process::id()),
                 members,
             }),
         })
@@ -276,7 +281,17 @@ impl Inner {
         }
     }
 
+    /// Refuses calls of a child that was forked from the communicator's process.
+    fn check_process(&self, operation: &'static str) -> Result<()> {
+        let (generation, maker) = self.maker;
+        if process_generation() == generation {
+            return Ok(());
+        }
+        Err(Error::Forked { operation, maker })
+    }
+
     fn plan(&self, request: &Request, in_place: bool) -> Result<Arc<Plan>> {
+        self.check_process(request.collective.name())?;
         if in_place && matches!(request.counts, Counts::PerPair { .. }) {
             return Err(Error::InvalidArgument {
                 operation: request.collective.name(),

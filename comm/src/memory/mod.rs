@@ -3,6 +3,7 @@
 mod arena;
 mod lend;
 mod mapping;
+mod process;
 mod receive_buffer;
 mod socket;
 mod span;
@@ -10,8 +11,10 @@ mod span;
 pub(crate) mod testing;
 
 pub use arena::{Arena, Lease};
+pub use lend::RawBuffers;
 pub(crate) use lend::{Loan, own};
 pub use mapping::Mapping;
+pub use process::process_generation;
 pub(crate) use receive_buffer::ReceiveBuffer;
 pub(crate) use socket::{receive_span, send_spans};
 pub use span::{Span, SpanMut};

@@ -1,0 +1,25 @@
+//! The C interface of Syncline: `libsyncline.so` and `syncline.h`.
+//!
+//! Thin on purpose: every function checks what only C can get wrong (null pointers, numbers that
+//! are no enum value, sizes of structs, handles that are gone), calls `comm`, and turns the
+//! outcome into a status and a text. Nothing unwinds across the boundary ([`boundary`]), and
+//! handles are looked up, never dereferenced ([`handles`]).
+//!
+//! `syncline.h` is generated from this crate: the documentation of what is exported is written
+//! for readers of the header. `docs/c-api.md` is the guide.
+#![expect(non_camel_case_types, reason = "exported types are named as C names them")]
+#![expect(clippy::missing_safety_doc, reason = "the header's documentation is the contract")]
+#![expect(clippy::too_many_arguments, reason = "C has no structs by value to speak of")]
+
+pub mod boundary;
+mod call;
+pub mod communicator;
+mod handles;
+pub mod job;
+pub mod options;
+pub mod reduction;
+mod sized;
+pub mod status;
+pub mod text;
+pub mod types;
+pub mod work;

@@ -1,0 +1,4 @@
+//! C and C++ programs against an installed tree: what a user of the library has.
+
+mod examples;
+mod tree;
