@@ -1,7 +1,11 @@
 //! The one error type. Every variant says who, where, and what to do next.
 
+mod kind;
+
 use std::fmt;
 use std::time::Duration;
+
+pub use kind::ErrorKind;
 
 /// A rank of a communicator, counted from 0.
 pub type Rank = u32;
@@ -200,61 +204,6 @@ pub enum Error {
     },
 }
 
-/// The kind of an [`Error`], without its details: what a program decides by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// [`Error::InvalidArgument`].
-    InvalidArgument,
-    /// [`Error::PeerLost`].
-    PeerLost,
-    /// [`Error::Timeout`].
-    Timeout,
-    /// [`Error::Mismatch`].
-    Mismatch,
-    /// [`Error::Protocol`].
-    Protocol,
-    /// [`Error::Rendezvous`].
-    Rendezvous,
-    /// [`Error::System`].
-    System,
-    /// [`Error::Aborted`].
-    Aborted,
-    /// [`Error::Forked`].
-    Forked,
-}
-
-impl Error {
-    /// Its kind.
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
-            Self::PeerLost { .. } => ErrorKind::PeerLost,
-            Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Mismatch { .. } => ErrorKind::Mismatch,
-            Self::Protocol { .. } => ErrorKind::Protocol,
-            Self::Rendezvous { .. } => ErrorKind::Rendezvous,
-            Self::System { .. } => ErrorKind::System,
-            Self::Aborted { .. } => ErrorKind::Aborted,
-            Self::Forked { .. } => ErrorKind::Forked,
-        }
-    }
-
-    /// The ranks it blames: who is lost, missing, differs, or broke the protocol.
-    pub fn ranks(&self) -> Vec<Rank> {
-        match self {
-            Self::PeerLost { peer, .. }
-            | Self::Mismatch { peer, .. }
-            | Self::Protocol { peer, .. } => vec![peer.rank],
-            Self::Timeout { missing, .. } => missing.iter().map(|peer| peer.rank).collect(),
-            Self::InvalidArgument { .. }
-            | Self::Rendezvous { .. }
-            | Self::System { .. }
-            | Self::Aborted { .. }
-            | Self::Forked { .. } => Vec::new(),
-        }
-    }
-}
-
 impl Error {
     /// The same cause, as `call` reports it.
     #[must_use]
@@ -268,7 +217,10 @@ impl Error {
             | Self::Aborted { call: place, .. }
             | Self::Revoked { call: place, .. }
             | Self::Excluded { call: place, .. } => *place = call,
-            Self::InvalidArgument { .. } | Self::Rendezvous { .. } | Self::System { .. } => {}
+            Self::InvalidArgument { .. }
+            | Self::Rendezvous { .. }
+            | Self::System { .. }
+            | Self::Forked { .. } => {}
         }
         error
     }

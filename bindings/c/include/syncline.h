@@ -248,25 +248,33 @@ typedef enum syncline_status {
    */
   SYNCLINE_ERROR_SYSTEM = 7,
   /**
-   * The communicator was aborted, or an earlier call on it failed.
+   * A rank gave up with syncline_comm_abort.
    */
   SYNCLINE_ERROR_ABORTED = 8,
   /**
+   * A rank ended the communicator for everybody with syncline_comm_revoke.
+   */
+  SYNCLINE_ERROR_REVOKED = 9,
+  /**
+   * The other ranks went on without this one.
+   */
+  SYNCLINE_ERROR_EXCLUDED = 10,
+  /**
    * The handle was made before fork(), by another process.
    */
-  SYNCLINE_ERROR_FORKED = 9,
+  SYNCLINE_ERROR_FORKED = 11,
   /**
    * The handle was destroyed or freed, or is not what the call takes.
    */
-  SYNCLINE_ERROR_INVALID_HANDLE = 10,
+  SYNCLINE_ERROR_INVALID_HANDLE = 12,
   /**
    * Not an error: the operation has not ended yet.
    */
-  SYNCLINE_IN_PROGRESS = 11,
+  SYNCLINE_IN_PROGRESS = 13,
   /**
    * A defect of this library; please report the text.
    */
-  SYNCLINE_ERROR_INTERNAL = 12,
+  SYNCLINE_ERROR_INTERNAL = 14,
 } syncline_status;
 
 /**

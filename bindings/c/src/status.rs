@@ -28,22 +28,26 @@ pub enum syncline_status {
     SYNCLINE_ERROR_RENDEZVOUS = 6,
     /// The operating system refused something.
     SYNCLINE_ERROR_SYSTEM = 7,
-    /// The communicator was aborted, or an earlier call on it failed.
+    /// A rank gave up with syncline_comm_abort.
     SYNCLINE_ERROR_ABORTED = 8,
+    /// A rank ended the communicator for everybody with syncline_comm_revoke.
+    SYNCLINE_ERROR_REVOKED = 9,
+    /// The other ranks went on without this one.
+    SYNCLINE_ERROR_EXCLUDED = 10,
     /// The handle was made before fork(), by another process.
-    SYNCLINE_ERROR_FORKED = 9,
+    SYNCLINE_ERROR_FORKED = 11,
     /// The handle was destroyed or freed, or is not what the call takes.
-    SYNCLINE_ERROR_INVALID_HANDLE = 10,
+    SYNCLINE_ERROR_INVALID_HANDLE = 12,
     /// Not an error: the operation has not ended yet.
-    SYNCLINE_IN_PROGRESS = 11,
+    SYNCLINE_IN_PROGRESS = 13,
     /// A defect of this library; please report the text.
-    SYNCLINE_ERROR_INTERNAL = 12,
+    SYNCLINE_ERROR_INTERNAL = 14,
 }
 
 use syncline_status as Status;
 
 impl syncline_status {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Status::SYNCLINE_OK,
         Status::SYNCLINE_ERROR_INVALID_ARGUMENT,
         Status::SYNCLINE_ERROR_PEER_LOST,
@@ -53,6 +57,8 @@ impl syncline_status {
         Status::SYNCLINE_ERROR_RENDEZVOUS,
         Status::SYNCLINE_ERROR_SYSTEM,
         Status::SYNCLINE_ERROR_ABORTED,
+        Status::SYNCLINE_ERROR_REVOKED,
+        Status::SYNCLINE_ERROR_EXCLUDED,
         Status::SYNCLINE_ERROR_FORKED,
         Status::SYNCLINE_ERROR_INVALID_HANDLE,
         Status::SYNCLINE_IN_PROGRESS,
@@ -70,6 +76,8 @@ impl syncline_status {
             Self::SYNCLINE_ERROR_RENDEZVOUS => c"SYNCLINE_ERROR_RENDEZVOUS",
             Self::SYNCLINE_ERROR_SYSTEM => c"SYNCLINE_ERROR_SYSTEM",
             Self::SYNCLINE_ERROR_ABORTED => c"SYNCLINE_ERROR_ABORTED",
+            Self::SYNCLINE_ERROR_REVOKED => c"SYNCLINE_ERROR_REVOKED",
+            Self::SYNCLINE_ERROR_EXCLUDED => c"SYNCLINE_ERROR_EXCLUDED",
             Self::SYNCLINE_ERROR_FORKED => c"SYNCLINE_ERROR_FORKED",
             Self::SYNCLINE_ERROR_INVALID_HANDLE => c"SYNCLINE_ERROR_INVALID_HANDLE",
             Self::SYNCLINE_IN_PROGRESS => c"SYNCLINE_IN_PROGRESS",
@@ -89,6 +97,8 @@ impl From<ErrorKind> for syncline_status {
             ErrorKind::Rendezvous => Self::SYNCLINE_ERROR_RENDEZVOUS,
             ErrorKind::System => Self::SYNCLINE_ERROR_SYSTEM,
             ErrorKind::Aborted => Self::SYNCLINE_ERROR_ABORTED,
+            ErrorKind::Revoked => Self::SYNCLINE_ERROR_REVOKED,
+            ErrorKind::Excluded => Self::SYNCLINE_ERROR_EXCLUDED,
             ErrorKind::Forked => Self::SYNCLINE_ERROR_FORKED,
         }
     }
