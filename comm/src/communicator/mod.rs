@@ -160,6 +160,7 @@ impl Communicator {
             routes: wires.routes,
             staging_bytes_max: setup::scratch_bytes_max(&options),
             judge: None,
+            flight_records: options.flight_records,
         })?;
         let mut hosts: Vec<&str> = members.iter().map(|m| m.host_identity.as_str()).collect();
         hosts.sort_unstable();

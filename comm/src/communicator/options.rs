@@ -57,6 +57,9 @@ pub struct Options {
     pub ports: Ports,
     /// Link constants to use instead of measuring: a TOML file as `collbench topo` prints.
     pub tuning_file: Option<PathBuf>,
+    /// How many of its last operations a communicator remembers for
+    /// [`dump`](super::Communicator::dump), rounded up to a power of two; 64 bytes each.
+    pub flight_records: usize,
 }
 
 impl Default for Options {
@@ -70,6 +73,7 @@ impl Default for Options {
             interface: None,
             ports: Ports::ANY,
             tuning_file: None,
+            flight_records: 256,
         }
     }
 }

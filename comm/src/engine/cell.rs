@@ -15,7 +15,8 @@ use super::executor::{Buffers, Engine, OpMeta, TaskId};
 use super::failure::Names;
 use super::program::Program;
 use super::progress;
-use super::wait::{Outcome, Patience, wait};
+use super::recorder::{OpKey, OpRecord, OpReport};
+use super::wait::{Clock as _, MonotonicClock, Outcome, Patience, wait};
 use super::waiting::{Driving, Entering};
 use crate::error::{Error, Result};
 
@@ -260,8 +261,40 @@ impl EngineCell {
         Some(Held { cell: self, guard: Some(guard) })
     }
 
+    /// Where this rank is in operation `key`; `None` when whoever drives the engine does not let
+    /// go of it `within` this time: it computes.
+    pub fn report(&self, key: OpKey, within: Duration) -> Option<OpReport> {
+        self.hold_within(within).map(|mut held| held.engine_mut().report(key))
+    }
+
+    /// The last operations, see [`Engine::records`]; `None` as for [`Self::report`].
+    pub fn records(&self, within: Duration) -> Option<Vec<OpRecord>> {
+        self.hold_within(within).map(|mut held| held.engine_mut().records())
+    }
+
+    fn hold_within(&self, within: Duration) -> Option<Held<'_>> {
+        let clock = MonotonicClock::new();
+        // Whoever only looks must not take a core from those who work.
+        let patience = Patience {
+            deadline: Some(clock.now() + within),
+            oversubscribed: true,
+            ..Patience::endless(&clock)
+        };
+        self.request(&patience).ok()
+    }
+
     /// The engine, as soon as its driver lets go.
     fn enter(&self, meta: &OpMeta, patience: &Patience<'_>) -> Result<Held<'_>> {
+        self.request(patience).map_err(|outcome| match (outcome, &*self.verdict_slot()) {
+            (Outcome::Aborted, Some(error)) => error.at(self.names.call(meta)),
+            _ => Error::InvalidArgument {
+                operation: meta.description.name(),
+                reason: "another thread keeps the communicator busy; use a duplicate of it".into(),
+            },
+        })
+    }
+
+    fn request(&self, patience: &Patience<'_>) -> Result<Held<'_>, Outcome> {
         if let Some(held) = self.try_hold() {
             return Ok(held);
         }
@@ -272,17 +305,7 @@ impl EngineCell {
         let held = entering.finish();
         self.wanted.fetch_sub(1, Ordering::SeqCst);
         self.gate.signal();
-        if let Some(held) = held {
-            return Ok(held);
-        }
-        let call = self.names.call(meta);
-        match (outcome, &*self.verdict_slot()) {
-            (Outcome::Aborted, Some(error)) => Err(error.at(call)),
-            _ => Err(Error::InvalidArgument {
-                operation: meta.description.name(),
-                reason: "another thread keeps the communicator busy; use a duplicate of it".into(),
-            }),
-        }
+        held.ok_or(outcome)
     }
 
     /// Ends an operation whose waiter has lost patience.

@@ -9,6 +9,7 @@ use super::completion::Completion;
 use super::description::{Description, Operation};
 use super::failure::{Failure, Judge, Names, Trouble, TroubleKind};
 use super::program::Program;
+use super::recorder::{OpRecord, OpState, Recorder};
 use super::selfloop::SelfLoop;
 use super::task::{Cursor, Life, Memory, Task};
 use super::wires::{Direction, Wires};
@@ -31,6 +32,8 @@ pub struct EngineConfig {
     pub staging_bytes_max: usize,
     /// Finds out why operations cannot go on; without one they end with what this rank saw.
     pub judge: Option<Arc<dyn Judge>>,
+    /// How many of the last operations are remembered, see [`Engine::records`].
+    pub flight_records: usize,
 }
 
 /// What an operation is called, for its frames and its errors.
@@ -96,16 +99,19 @@ pub struct TaskId {
 /// Runs operations over the transports of one communicator. Never blocks.
 pub struct Engine {
     names: Names,
-    wires: Wires,
+    pub(super) wires: Wires,
     arena: Arena,
-    tasks: Vec<Task>,
+    pub(super) tasks: Vec<Task>,
     free: Vec<u32>,
     /// Slots of running tasks, oldest first.
-    running: Vec<u32>,
+    pub(super) running: Vec<u32>,
     /// Slots of tasks that wait for scratch memory, oldest first.
-    queued: VecDeque<u32>,
+    pub(super) queued: VecDeque<u32>,
     /// Slots of tasks that wait for a verdict: something went wrong.
-    stopped: Vec<u32>,
+    pub(super) stopped: Vec<u32>,
+    pub(super) recorder: Recorder,
+    /// What was under way when this engine broke.
+    pub(super) wreck: Vec<OpRecord>,
     /// What this rank saw go wrong, as the error of last resort.
     trouble: Option<Error>,
     /// Why this engine takes no more work, while what runs may still end well.
@@ -132,8 +138,7 @@ impl Engine {
     /// # Errors
     /// [`Error::InvalidArgument`] when the routes do not fit the ranks and transports.
     pub fn new(config: EngineConfig) -> Result<Self> {
-        let EngineConfig { rank, peers, mut transports, mut routes, staging_bytes_max, judge } =
-            config;
+        let EngineConfig { rank, peers, mut transports, mut routes, judge, .. } = config;
         let own = u8::try_from(transports.len()).ok().filter(|_| routes.len() == peers.len());
         let Some((own, route)) = own.zip(routes.get_mut(rank as usize)) else {
             let reason = "every rank needs one route, and there are at most 255 transports";
@@ -150,12 +155,14 @@ impl Engine {
         Ok(Self {
             names: Names { me: rank, peers },
             wires: Wires::new(transports, &routes),
-            arena: Arena::new(staging_bytes_max),
+            arena: Arena::new(config.staging_bytes_max),
             tasks: Vec::new(),
             free: Vec::new(),
             running: Vec::new(),
             queued: VecDeque::new(),
             stopped: Vec::new(),
+            recorder: Recorder::new(config.flight_records),
+            wreck: Vec::new(),
             trouble: None,
             doom: None,
             broken: None,
@@ -189,12 +196,15 @@ impl Engine {
         task.load(program, *meta, memory, &mut self.wires);
         let generation = task.generation;
         if self.trouble.is_some() {
+            task.record = self.recorder.begin(meta, OpState::Running);
             task.life = Life::Running;
             self.stopped.push(slot);
         } else if program.scratch_bytes() == 0 {
+            task.record = self.recorder.begin(meta, OpState::Running);
             task.life = Life::Running;
             self.running.push(slot);
         } else {
+            task.record = self.recorder.begin(meta, OpState::Queued);
             task.life = Life::Queued;
             self.queued.push_back(slot);
             self.admit();
@@ -233,6 +243,7 @@ impl Engine {
             task.memory.scratch = lease.span();
             task.lease = Some(lease);
             task.life = Life::Running;
+            self.recorder.change(task.record, OpState::Running);
             self.queued.pop_front();
             self.running.push(slot);
         }
@@ -240,6 +251,7 @@ impl Engine {
 
     /// Moves every operation as far as it goes now; answers whether anything moved.
     pub fn poll(&mut self) -> bool {
+        self.recorder.count_turn();
         self.wires.progress();
         let mut moved = false;
         let mut index = 0;
@@ -300,6 +312,8 @@ impl Engine {
     fn end(&mut self, slot: u32, result: Result<()>) {
         let task = &mut self.tasks[slot as usize];
         task.life = Life::Free;
+        let state = if result.is_ok() { OpState::Done } else { OpState::Failed };
+        self.recorder.change(task.record, state);
         let lease = task.lease.take();
         match task.completion.take() {
             Some(completion) => {
@@ -324,12 +338,11 @@ impl Engine {
     /// peers those wait for.
     pub fn waits_for(&mut self, id: TaskId) -> Vec<Peer> {
         let mut ranks = Vec::new();
-        if let Some(task) = self.tasks.get_mut(id.slot as usize) {
-            task.waits_for(&self.wires, &mut ranks);
-        }
-        for &slot in self.running.iter().chain(&self.stopped) {
-            if ranks.is_empty() {
-                self.tasks[slot as usize].waits_for(&self.wires, &mut ranks);
+        let others = self.running.iter().chain(&self.stopped).copied();
+        for slot in [id.slot].into_iter().chain(others) {
+            if let Some(task) = self.tasks.get_mut(slot as usize).filter(|_| ranks.is_empty()) {
+                task.held_up(&self.wires, Direction::Recv, &mut ranks);
+                task.held_up(&self.wires, Direction::Send, &mut ranks);
             }
         }
         ranks.sort_unstable();
@@ -438,6 +451,7 @@ impl Engine {
     fn break_with(&mut self, error: &Error) {
         tracing::debug!(rank = self.names.me, %error, "communicator failed");
         self.broken = Some(error.clone());
+        self.keep_wreck();
         let Self { running, queued, stopped, .. } = self;
         let slots = running.drain(..).chain(queued.drain(..)).chain(stopped.drain(..));
         for slot in slots.collect::<Vec<_>>() {

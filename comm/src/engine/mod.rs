@@ -17,6 +17,8 @@ mod executor;
 mod failure;
 mod program;
 mod progress;
+mod recorder;
+mod report;
 mod selfloop;
 mod task;
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub use description::{AlgorithmName, Counted, Description, Operation};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
 pub use failure::{Judge, Trouble, TroubleKind};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
+pub use recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Transfer, Unfinished};
 pub use wait::{
     Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds,
     wait_fds_until, wait_until_readable,

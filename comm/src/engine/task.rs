@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::completion::Completion;
 use super::executor::OpMeta;
-use super::program::{Code, Edge, Loc, Mem, Piece, Program};
-use super::wires::Wires;
+use super::program::{Code, Edge, Kind, Loc, Mem, Piece, Program};
+use super::recorder::{RecordId, Transfer};
+use super::wires::{Direction, Wires};
 use crate::error::{Rank, Result};
 use crate::memory::{Lease, Span, SpanMut};
 
@@ -91,6 +92,7 @@ pub(super) struct Task {
     pub(super) life: Life,
     pub(super) program: Arc<Program>,
     pub(super) meta: OpMeta,
+    pub(super) record: RecordId,
     pub(super) memory: Memory,
     pub(super) lease: Option<Lease>,
     pub(super) completion: Option<Arc<Completion>>,
@@ -112,6 +114,7 @@ impl Task {
             life: Life::Free,
             program,
             meta,
+            record: RecordId::default(),
             memory,
             lease: None,
             completion: None,
@@ -173,23 +176,43 @@ impl Task {
         self.recvs.is_empty() && self.sends.is_empty() && self.locals_left == 0
     }
 
-    /// Peers that hold this task up: those whose message is due, and those that do not take
-    /// what is ready for them.
-    pub(super) fn waits_for(&mut self, wires: &Wires, peers: &mut Vec<Rank>) {
-        use super::wires::Direction::{Recv, Send};
+    /// Peers that hold this task up: those whose message is due (`Recv`), or those that do not
+    /// take what is ready for them (`Send`).
+    pub(super) fn held_up(&mut self, wires: &Wires, by: Direction, peers: &mut Vec<Rank>) {
         let lane = self.meta.lane;
-        for (cursors, direction) in [(&self.recvs, Recv), (&self.sends, Send)] {
-            for cursor in cursors {
-                let step = self.program.queue[cursor.at as usize];
-                let ours = wires.is_turn(lane, cursor.peer, direction, cursor.ticket);
-                let limit = limit(&self.program, &mut self.steps, step);
-                let code = &self.program.steps[step as usize];
-                let free = limit > self.steps[step as usize].done || code.elements == 0;
-                if ours && free && !peers.contains(&cursor.peer) {
-                    peers.push(cursor.peer);
-                }
+        let cursors = match by {
+            Direction::Recv => &self.recvs,
+            Direction::Send => &self.sends,
+        };
+        for cursor in cursors {
+            let step = self.program.queue[cursor.at as usize];
+            let ours = wires.is_turn(lane, cursor.peer, by, cursor.ticket);
+            let limit = limit(&self.program, &mut self.steps, step);
+            let code = &self.program.steps[step as usize];
+            let free = limit > self.steps[step as usize].done || code.elements == 0;
+            if ours && free && !peers.contains(&cursor.peer) {
+                peers.push(cursor.peer);
             }
         }
+    }
+
+    /// How far it is.
+    pub(super) fn transfer(&self) -> Transfer {
+        let mut transfer = Transfer::default();
+        for (code, progress) in self.program.steps.iter().zip(&self.steps) {
+            let width = code.wire().width;
+            let bytes = |elements: usize| (elements * width) as u64;
+            let (done, all) = match code.kind {
+                Kind::Send => (&mut transfer.sent_bytes, &mut transfer.to_send_bytes),
+                Kind::Recv | Kind::RecvReduce => {
+                    (&mut transfer.received_bytes, &mut transfer.to_receive_bytes)
+                }
+                Kind::Copy | Kind::Reduce | Kind::Scale => continue,
+            };
+            *done += bytes(progress.done);
+            *all += bytes(code.elements);
+        }
+        transfer
     }
 }
 

@@ -92,6 +92,12 @@ impl Wires {
         ticket
     }
 
+    /// Tickets taken so far; wraps.
+    pub(super) fn tickets(&self, lane: Lane, peer: Rank, direction: Direction) -> u32 {
+        let route = self.routes.get(peer as usize);
+        route.map_or(0, |route| route.turns[lane as usize][direction as usize].next)
+    }
+
     #[inline]
     pub(super) fn is_turn(
         &self,

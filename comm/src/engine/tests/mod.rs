@@ -2,6 +2,7 @@
 
 mod loopback;
 mod matrix;
+mod records;
 mod sequences;
 mod shared;
 
@@ -32,8 +33,16 @@ fn engine(transport: Loopback, rank: Rank, ranks: Rank, staging_bytes_max: usize
     let peers = (0..ranks).map(|rank| Peer { rank, host: format!("host{rank}") }).collect();
     let transports: Vec<Box<dyn Transport>> = vec![Box::new(transport)];
     let routes = vec![0; ranks as usize];
-    Engine::new(EngineConfig { rank, peers, transports, routes, staging_bytes_max, judge: None })
-        .unwrap()
+    let config = EngineConfig {
+        rank,
+        peers,
+        transports,
+        routes,
+        staging_bytes_max,
+        flight_records: 16,
+        judge: None,
+    };
+    Engine::new(config).unwrap()
 }
 
 /// The engines of `ranks` ranks, connected.

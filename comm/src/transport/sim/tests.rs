@@ -104,6 +104,7 @@ impl Job {
                 peers: Arc::clone(&peers),
                 transports: vec![Box::new(net.end(rank))],
                 routes: vec![0; ranks as usize],
+                flight_records: 16,
                 staging_bytes_max: 1 << 24,
                 judge: None,
             })

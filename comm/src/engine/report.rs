@@ -1,0 +1,146 @@
+//! What an engine tells about its operations, while they run and afterwards.
+
+use super::executor::Engine;
+use super::recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Unfinished};
+use super::task::Life;
+use super::wires::Direction;
+use crate::error::Rank;
+use crate::transport::Lane;
+
+impl Engine {
+    /// Where this rank is in operation `key`.
+    pub fn report(&mut self, key: OpKey) -> OpReport {
+        if let Some(slot) = self.find(key) {
+            let mut held_up = self.unfinished(slot);
+            let mut waits_for = std::mem::take(&mut held_up.awaits);
+            waits_for.append(&mut held_up.refused_by);
+            waits_for.sort_unstable();
+            waits_for.dedup();
+            let meta = &self.tasks[slot as usize].meta;
+            let (description, fingerprint) = (meta.description, meta.fingerprint);
+            return OpReport::Running { description, fingerprint, waits_for };
+        }
+        if let Some(failed) = self.wreck.iter().find(|record| record.key() == key) {
+            return OpReport::Failed { description: failed.description };
+        }
+        let mut last: Option<Entered> = None;
+        let mut reaches_back = false;
+        for (_, record) in self.recorder.iter().filter(|(_, r)| r.key().counts_with(key)) {
+            let OpRecord { description, sequence, state, .. } = record;
+            if sequence == key.sequence() {
+                return match state {
+                    OpState::Failed => OpReport::Failed { description },
+                    _ => OpReport::Done { description: Some(description) },
+                };
+            }
+            if last.is_none_or(|last| last.sequence < sequence) {
+                last = Some(Entered { sequence, description: Some(description) });
+            }
+            reaches_back |= sequence < key.sequence();
+        }
+        let entered = self.entered(key);
+        // Threads may enter out of order: what the records reach back to must be among them.
+        if key.sequence() < entered && !reaches_back {
+            return OpReport::Done { description: None };
+        }
+        let forgotten = || Some(Entered { sequence: entered.checked_sub(1)?, description: None });
+        OpReport::NotEntered { last: last.or_else(forgotten) }
+    }
+
+    /// The last operations, oldest first; those under way with what they wait for.
+    pub fn records(&mut self) -> Vec<OpRecord> {
+        let mut records: Vec<(u64, OpRecord)> = self.recorder.iter().collect();
+        for slot in self.under_way() {
+            let serial = self.tasks[slot as usize].record.serial();
+            let unfinished = Some(self.unfinished(slot));
+            match records.iter_mut().find(|(known, _)| *known == serial) {
+                Some((_, record)) => record.unfinished = unfinished,
+                // Under way for so long that its record was overwritten.
+                None => records.insert(0, (serial, self.rescue(slot, unfinished))),
+            }
+        }
+        for wreck in &self.wreck {
+            match records.iter_mut().find(|(_, record)| record.key() == wreck.key()) {
+                Some((_, record)) => record.clone_from(wreck),
+                None => records.insert(0, (0, wreck.clone())),
+            }
+        }
+        records.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// Operations submitted so far.
+    pub const fn operations(&self) -> u64 {
+        self.recorder.recorded()
+    }
+
+    /// Keeps what every operation under way waits for, before it is ended by an error.
+    pub(super) fn keep_wreck(&mut self) {
+        let wreck = self.under_way().into_iter().map(|slot| {
+            let unfinished = Some(self.unfinished(slot));
+            let serial = self.tasks[slot as usize].record.serial();
+            let known = self.recorder.iter().find(|(known, _)| *known == serial);
+            let record = match known {
+                Some((_, record)) => OpRecord { unfinished, ..record },
+                None => self.rescue(slot, unfinished),
+            };
+            OpRecord { state: OpState::Failed, ended: Some(self.recorder.look()), ..record }
+        });
+        let wreck = wreck.collect();
+        self.wreck = wreck;
+    }
+
+    /// The slot of an operation under way.
+    fn find(&self, key: OpKey) -> Option<u32> {
+        let is = |slot: &u32| OpKey::of(&self.tasks[*slot as usize].meta) == key;
+        self.under_way().into_iter().find(is)
+    }
+
+    fn under_way(&self) -> Vec<u32> {
+        self.running.iter().chain(&self.queued).chain(&self.stopped).copied().collect()
+    }
+
+    /// What holds an operation up now.
+    pub(super) fn unfinished(&mut self, slot: u32) -> Unfinished {
+        let task = &mut self.tasks[slot as usize];
+        let mut unfinished = Unfinished { transfer: task.transfer(), ..Unfinished::default() };
+        if matches!(task.life, Life::Running) {
+            task.held_up(&self.wires, Direction::Recv, &mut unfinished.awaits);
+            task.held_up(&self.wires, Direction::Send, &mut unfinished.refused_by);
+        }
+        unfinished.awaits.sort_unstable();
+        unfinished.refused_by.sort_unstable();
+        unfinished
+    }
+
+    /// The record of an operation under way that the ring has lost.
+    fn rescue(&self, slot: u32, unfinished: Option<Unfinished>) -> OpRecord {
+        let task = &self.tasks[slot as usize];
+        let state =
+            if matches!(task.life, Life::Queued) { OpState::Queued } else { OpState::Running };
+        OpRecord {
+            description: task.meta.description,
+            sequence: task.meta.sequence,
+            lane: task.meta.lane,
+            fingerprint: task.meta.fingerprint,
+            state,
+            started: task.record.started(),
+            ended: None,
+            unfinished,
+        }
+    }
+
+    /// How many operations of the counter of `key` have entered.
+    fn entered(&self, key: OpKey) -> u64 {
+        let messages = |peer: Rank, direction| {
+            let tickets = self.wires.tickets(Lane::PointToPoint, peer, direction);
+            // The tickets wrap; the message asked for is within 2^31 of the latest one.
+            let ahead = tickets.wrapping_sub(key.sequence() as u32).cast_signed();
+            key.sequence().saturating_add_signed(i64::from(ahead))
+        };
+        match key {
+            OpKey::Collective(_) => self.recorder.collectives(),
+            OpKey::Send { peer, .. } => messages(peer, Direction::Send),
+            OpKey::Recv { peer, .. } => messages(peer, Direction::Recv),
+        }
+    }
+}
