@@ -125,6 +125,7 @@ impl Communicator {
             deadline,
             interface: options.interface.as_deref(),
             ports: options.ports,
+            encrypt: options.encrypt,
             payload: place::describe(),
             agree: &|_| constants.to_bytes(),
         };

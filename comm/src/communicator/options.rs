@@ -55,6 +55,9 @@ pub struct Options {
     /// TCP ports to listen on, for networks with a firewall; by default any that is free. A host
     /// needs one for each of its ranks.
     pub ports: Ports,
+    /// Encrypt everything that goes over TCP, also between ranks of one host: the rendezvous, pipes
+    /// and control. Shared memory stays as it is. Ranks that differ in this are told at `init`.
+    pub encrypt: bool,
     /// Link constants to use instead of measuring: a TOML file as `collbench topo` prints.
     pub tuning_file: Option<PathBuf>,
     /// How many of its last operations a communicator remembers for
@@ -72,6 +75,7 @@ impl Default for Options {
             algorithm: None,
             interface: None,
             ports: Ports::ANY,
+            encrypt: false,
             tuning_file: None,
             flight_records: 256,
         }

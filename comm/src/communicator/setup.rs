@@ -161,21 +161,17 @@ impl Plan<'_> {
             epoch: self.identity.epoch,
             purpose: Purpose::Local,
             lane: 0,
+            encrypted: false,
             from: self.me,
             to: local[0],
             tag: 0,
         };
         let address = Address::Local(leader.local_name.clone());
         let mut dial = Dial::start(&address, &hello).map_err(|e| self.io(&e))?;
-        let last = loop {
-            if let Some(last) = dial.advance(self.job.listener.key()).map_err(|e| self.io(&e))? {
-                break last;
-            }
+        while !dial.advance(self.job.listener.key()).map_err(|e| self.io(&e))? {
             self.wait_readable(dial.fd(), "the lowest rank of this host")?;
-        };
-        let stream = UnixStream::from(dial.into_fd());
-        // 64 bytes into an empty socket buffer.
-        rustix::io::write(&stream, &last).map_err(|errno| self.io(&errno))?;
+        }
+        let stream = UnixStream::from(dial.into_parts().0);
         let mut receiver = FdReceiver::default();
         loop {
             let fds = receiver.step(&stream, local.len() + 1).map_err(|e| self.io(&e))?;

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::dial::Address;
 use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
 use super::framed::Framed;
-use super::handshake::{Address, Hello, PROVEN_HELLO_BYTES, Purpose};
+use super::handshake::{Hello, Purpose};
 use super::inbox::Inbox;
 use super::interface;
 use super::listener::Listener;
-use super::member::{Join, Table, Verdict};
+use super::member::{Join, MESSAGE_BYTES_MAX, Table, Verdict};
+use super::noise::Session;
 use super::proof::JobKey;
 use super::source::{Look, Source};
 use super::spread::{self, RECEIPT};
@@ -124,7 +126,7 @@ impl Applicant<'_> {
         wait: Wait<'_>,
     ) -> Result<Attempt> {
         let key = JobKey::new(id.secret());
-        let (fd, proven) = match self.reach(id, &key, source, wait)? {
+        let (fd, session) = match self.reach(id, &key, source, wait)? {
             Ok(connected) => connected,
             Err(outcome) => {
                 self.give_up.get_or_insert(Instant::now() + UNREACHABLE_TIME_MAX);
@@ -132,8 +134,7 @@ impl Applicant<'_> {
             }
         };
         let listener = self.listener(id, key.clone(), &fd)?;
-        let mut root = Framed::new(fd);
-        root.push_raw(&proven);
+        let mut root = Framed::new(fd, session, MESSAGE_BYTES_MAX);
         let patience = self.me.deadline.saturating_duration_since(Instant::now());
         let join = Join {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -169,12 +170,13 @@ impl Applicant<'_> {
         key: &JobKey,
         source: &mut dyn Source,
         wait: Wait<'_>,
-    ) -> Result<std::result::Result<(OwnedFd, [u8; PROVEN_HELLO_BYTES]), Attempt>> {
+    ) -> Result<std::result::Result<(OwnedFd, Option<Session>), Attempt>> {
         let hello = Hello {
             communicator: 0,
             epoch: 0,
             purpose: Purpose::Join,
             lane: 0,
+            encrypted: self.me.encrypt,
             from: self.me.rank,
             to: 0,
             tag: 0,
@@ -185,12 +187,12 @@ impl Applicant<'_> {
         let start = Instant::now();
         loop {
             let next = match dialing.advance() {
-                Dialed::Connected(fd, proven) => {
+                Dialed::Connected(fd, session) => {
                     let answered = dialing.answered().unwrap_or(start).duration_since(start);
                     self.timings.connect += answered;
                     self.timings.handshake += start.elapsed().saturating_sub(answered);
                     self.lap = Lap::start();
-                    return Ok(Ok((fd, proven)));
+                    return Ok(Ok((fd, session)));
                 }
                 Dialed::Failed { reason, somebody } => {
                     let reason = if self.attempts > 0 {
@@ -239,6 +241,7 @@ impl Applicant<'_> {
         let listener = opened
             .map(Arc::new)
             .map_err(|error| self.me.error(format!("cannot listen: {error}")))?;
+        listener.set_encrypted(self.me.encrypt);
         self.listener = Some((id.clone(), Arc::clone(&listener)));
         Ok(listener)
     }
@@ -302,7 +305,7 @@ impl Applicant<'_> {
         audience.root.push(RECEIPT);
         // A root that does not hear of it sends the table once more, to nobody.
         audience.root.flush().ok();
-        spread::pass_on(me.rank, &table, message, key, wait)?;
+        spread::pass_on(me, &table, message, key, wait)?;
         self.lap.end(&mut self.timings.table);
         let Table { members, agreed, .. } = table;
         Ok(Attempt::Joined(Membership { members, agreed, listener, timings: self.timings }))
@@ -359,7 +362,7 @@ impl Audience {
         while let Some(accepted) = self.inbox.take() {
             let interest = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&self.epoll, &accepted.fd, epoll::EventData::new_u64(0), interest)?;
-            self.others.push(Framed::new(accepted.fd));
+            self.others.push(Framed::new(accepted.fd, accepted.session, MESSAGE_BYTES_MAX));
         }
         let mut heard = None;
         self.others.retain_mut(|other| match other.receive() {

@@ -8,9 +8,10 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::framed::Framed;
 use super::handshake::Purpose;
 use super::inbox::{Accepted, Mailbox};
-use super::member::Verdict;
+use super::member::{MESSAGE_BYTES_MAX, Verdict};
 
 /// Proven connections kept for communicators that this process has not made yet.
 const UNCLAIMED_MAX: usize = 8192;
@@ -95,9 +96,10 @@ impl Desk {
             return Sorted::Kept;
         }
         if hello.purpose == Purpose::Join {
-            let refusal = super::framed::frame(&Verdict::Closed.encode());
+            let mut guest = Framed::new(accepted.fd, accepted.session, MESSAGE_BYTES_MAX);
+            guest.push(&Verdict::Closed.encode());
             // Best effort: the connection is closed in any case.
-            rustix::net::send(&accepted.fd, &refusal, SendFlags::NOSIGNAL).ok();
+            guest.flush().ok();
             return Sorted::Refused;
         }
         if self.retired.contains(&key) {

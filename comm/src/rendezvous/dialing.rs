@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::handshake::{Address, Dial, HandshakeError, Hello, PROVEN_HELLO_BYTES};
+use super::dial::{Address, Dial};
+use super::handshake::{HandshakeError, Hello};
+use super::noise::Session;
 use super::proof::JobKey;
 
 /// After this long without an answer from one address the next is tried too (Happy Eyeballs,
@@ -18,8 +20,8 @@ pub(crate) const EMPTY_EVENT: epoll::Event =
 
 /// How a connection attempt stands.
 pub(crate) enum Dialed {
-    /// Connected, the other end proven; the bytes have to be sent first.
-    Connected(OwnedFd, [u8; PROVEN_HELLO_BYTES]),
+    /// Connected, both ends proven; with the keys if it is encrypted.
+    Connected(OwnedFd, Option<Session>),
     /// No address leads to the process. `somebody`: at one of them there is another one.
     Failed { reason: String, somebody: bool },
     /// Nothing yet; something new starts at that time.
@@ -119,10 +121,11 @@ impl Dialing {
                 self.answered.get_or_insert(now);
             }
             match advanced {
-                Ok(None) => at += 1,
-                Ok(Some(proven)) => {
+                Ok(false) => at += 1,
+                Ok(true) => {
                     let (_, dial) = self.dials.swap_remove(at);
-                    return Some(Dialed::Connected(dial.into_fd(), proven));
+                    let (fd, session) = dial.into_parts();
+                    return Some(Dialed::Connected(fd, session));
                 }
                 Err(error) => {
                     self.somebody |= !matches!(error, HandshakeError::Io(_));

@@ -6,21 +6,27 @@
 //! connector -> acceptor   hello      proof 32 | hello 32
 //! ```
 //!
+//! On a connection that is to be encrypted, which the hello says, two more exchange keys (see
+//! [`super::noise`]), the first of them right behind the hello:
+//!
+//! ```text
+//! connector -> acceptor   offer      public key 32 | tag 16
+//! acceptor  -> connector  offer      public key 32 | tag 16
+//! ```
+//!
 //! The connector has checked the acceptor before it sends the hello, so it may put data right
-//! behind it. All sizes are fixed and neither side reads a byte more than the message it waits
-//! for, so whatever follows, descriptors included, reaches whoever the connection is for.
+//! behind its last message. All sizes are fixed and neither side reads a byte more than the
+//! message it waits for, so whatever follows, descriptors included, reaches whoever the
+//! connection is for.
 
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{RecvFlags, SendFlags};
 
+use super::noise::{EXCHANGE_BYTES, KeyExchange, Session, Side};
 use super::proof::{JobKey, Proof};
 use super::unique_id::WIRE_VERSION;
 use super::wire::{Decoder, Encoder, Malformed};
@@ -29,12 +35,12 @@ use super::wire::{Decoder, Encoder, Malformed};
 pub(crate) type Nonce = [u8; 16];
 /// Size of an encoded [`Hello`].
 pub(crate) const HELLO_BYTES: usize = 32;
-const GREETING_BYTES: usize = 32;
-const CHALLENGE_BYTES: usize = 64;
-/// Size of the connector's last message: a proof and a hello.
-pub const PROVEN_HELLO_BYTES: usize = 32 + HELLO_BYTES;
-const CONNECTOR_MAGIC: &[u8; 8] = b"SynclinC";
-const ACCEPTOR_MAGIC: &[u8; 8] = b"SynclinA";
+pub(super) const GREETING_BYTES: usize = 32;
+pub(super) const CHALLENGE_BYTES: usize = 64;
+/// Size of a proof and a hello.
+pub(super) const PROVEN_HELLO_BYTES: usize = 32 + HELLO_BYTES;
+pub(super) const CONNECTOR_MAGIC: &[u8; 8] = b"SynclinC";
+pub(super) const ACCEPTOR_MAGIC: &[u8; 8] = b"SynclinA";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +73,8 @@ pub struct Hello {
     pub purpose: Purpose,
     /// Lane of a pipe, as `Lane as u8`; 0 otherwise.
     pub lane: u8,
+    /// Whether what follows is encrypted.
+    pub encrypted: bool,
     /// Rank that connected, in that communicator.
     pub from: u32,
     /// Rank that is meant, in that communicator.
@@ -84,7 +92,8 @@ impl Hello {
         encoder.u32(self.to);
         encoder.u8(self.purpose as u8);
         encoder.u8(self.lane);
-        encoder.raw(&[0; 2]);
+        encoder.u8(u8::from(self.encrypted));
+        encoder.u8(0);
         encoder.u32(self.epoch);
         encoder.finish().try_into().expect("the fields above are 32 bytes")
     }
@@ -102,12 +111,14 @@ impl Hello {
             _ => return Err(Malformed),
         };
         let lane = decoder.u8()?;
-        if decoder.u16()? != 0 {
-            return Err(Malformed);
-        }
+        let encrypted = match (decoder.u8()?, decoder.u8()?) {
+            (0, 0) => false,
+            (1, 0) => true,
+            _ => return Err(Malformed),
+        };
         let epoch = decoder.u32()?;
         decoder.finish()?;
-        Ok(Self { communicator, epoch, purpose, lane, from, to, tag })
+        Ok(Self { communicator, epoch, purpose, lane, encrypted, from, to, tag })
     }
 }
 
@@ -137,25 +148,25 @@ impl From<Malformed> for HandshakeError {
     }
 }
 
-fn fresh_nonce() -> io::Result<Nonce> {
+pub(super) fn fresh_nonce() -> io::Result<Nonce> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     Ok(nonce)
 }
 
 /// A message of `N` bytes on its way in.
-struct Incoming<const N: usize> {
+pub(super) struct Incoming<const N: usize> {
     bytes: [u8; N],
     filled: usize,
 }
 
 impl<const N: usize> Incoming<N> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { bytes: [0; N], filled: 0 }
     }
 
     /// Reads what is there, never beyond the message; the message once it is complete.
-    fn advance(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<&[u8; N]>> {
+    pub(super) fn advance(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<&[u8; N]>> {
         while self.filled < N {
             match rustix::net::recv(fd, &mut self.bytes[self.filled..], RecvFlags::empty()) {
                 Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -169,9 +180,9 @@ impl<const N: usize> Incoming<N> {
     }
 }
 
-/// Sends a handshake message whole. It is the first on a fresh socket, whose buffer is empty:
-/// anything but all of it means that the connection is not usable.
-fn send_whole(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
+/// Sends a handshake message whole. The buffer of a fresh socket holds them all: anything but
+/// all of it means that the connection is not usable.
+pub(super) fn send_whole(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
     loop {
         match rustix::net::send(fd, message, SendFlags::NOSIGNAL) {
             Ok(bytes) if bytes == message.len() => return Ok(()),
@@ -182,7 +193,7 @@ fn send_whole(fd: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
     }
 }
 
-fn check_head(decoder: &mut Decoder<'_>, magic: &[u8; 8]) -> Result<(), HandshakeError> {
+pub(super) fn check_head(decoder: &mut Decoder<'_>, magic: &[u8; 8]) -> Result<(), HandshakeError> {
     if &decoder.array::<8>()? != magic {
         return Err(HandshakeError::Stranger);
     }
@@ -194,7 +205,7 @@ fn check_head(decoder: &mut Decoder<'_>, magic: &[u8; 8]) -> Result<(), Handshak
     Ok(())
 }
 
-fn head(magic: &[u8; 8], nonce: &Nonce) -> Encoder {
+pub(super) fn head(magic: &[u8; 8], nonce: &Nonce) -> Encoder {
     let mut encoder = Encoder::default();
     encoder.raw(magic);
     encoder.u16(WIRE_VERSION);
@@ -203,9 +214,32 @@ fn head(magic: &[u8; 8], nonce: &Nonce) -> Encoder {
     encoder
 }
 
+/// What both ends have said, in order: the prologue of the key exchange.
+pub(super) const SAID_BYTES: usize = GREETING_BYTES + CHALLENGE_BYTES + PROVEN_HELLO_BYTES;
+
+pub(super) fn said(
+    greeting: &[u8; GREETING_BYTES],
+    challenge: &[u8; CHALLENGE_BYTES],
+    hello: &[u8; PROVEN_HELLO_BYTES],
+) -> [u8; SAID_BYTES] {
+    let mut said = [0; SAID_BYTES];
+    said[..GREETING_BYTES].copy_from_slice(greeting);
+    said[GREETING_BYTES..][..CHALLENGE_BYTES].copy_from_slice(challenge);
+    said[GREETING_BYTES + CHALLENGE_BYTES..].copy_from_slice(hello);
+    said
+}
+
 enum AcceptStep {
     Greeting(Incoming<GREETING_BYTES>),
-    Hello { connector: Nonce, acceptor: Nonce, message: Incoming<PROVEN_HELLO_BYTES> },
+    Hello(Box<AwaitHello>),
+    Keys { hello: Hello, exchange: KeyExchange, message: Incoming<EXCHANGE_BYTES> },
+    Done(Option<Session>),
+}
+
+struct AwaitHello {
+    greeting: [u8; GREETING_BYTES],
+    challenge: [u8; CHALLENGE_BYTES],
+    message: Incoming<PROVEN_HELLO_BYTES>,
 }
 
 /// An accepted connection that has not proved yet that it belongs here.
@@ -225,157 +259,98 @@ impl Accepting {
         self.fd.as_fd()
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// The socket, and the keys if it is encrypted, once `advance` has returned a hello.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Option<Session>) {
+        match self.step {
+            AcceptStep::Done(session) => (self.fd, session),
+            _ => (self.fd, None),
+        }
     }
 
     /// Whether the other end has sent a well-formed greeting.
     pub(crate) fn is_greeted(&self) -> bool {
-        matches!(self.step, AcceptStep::Hello { .. })
+        !matches!(self.step, AcceptStep::Greeting(_))
     }
 
     /// Goes as far as the bytes that have arrived allow; the hello once it is proven.
     pub(crate) fn advance(&mut self, key: &JobKey) -> Result<Option<Hello>, HandshakeError> {
-        if let AcceptStep::Greeting(message) = &mut self.step {
-            let Some(greeting) = message.advance(self.fd.as_fd())? else { return Ok(None) };
-            let mut decoder = Decoder::new(greeting);
-            match check_head(&mut decoder, CONNECTOR_MAGIC) {
-                Err(HandshakeError::Version(version)) => {
-                    // Tells the connector our version; it cannot prove anything to us.
-                    let mut refusal = head(ACCEPTOR_MAGIC, &[0; 16]);
-                    refusal.raw(&[0; 32]);
-                    // The connection is dropped either way.
-                    send_whole(self.fd.as_fd(), &refusal.finish()).ok();
-                    return Err(HandshakeError::Version(version));
+        let fd = self.fd.as_fd();
+        loop {
+            self.step = match &mut self.step {
+                AcceptStep::Greeting(message) => {
+                    let Some(greeting) = message.advance(fd)? else { return Ok(None) };
+                    AcceptStep::Hello(Box::new(answer_greeting(fd, key, *greeting)?))
                 }
-                other => other?,
-            }
-            let (connector, acceptor) = (decoder.array()?, fresh_nonce()?);
-            let mut challenge = head(ACCEPTOR_MAGIC, &acceptor);
-            challenge.raw(key.acceptor_proof(&connector, &acceptor).as_bytes());
-            send_whole(self.fd.as_fd(), &challenge.finish())?;
-            self.step = AcceptStep::Hello { connector, acceptor, message: Incoming::new() };
+                AcceptStep::Hello(awaited) => {
+                    let Some((hello, proven)) = awaited.advance(fd, key)? else { return Ok(None) };
+                    if !hello.encrypted {
+                        self.step = AcceptStep::Done(None);
+                        return Ok(Some(hello));
+                    }
+                    let said = said(&awaited.greeting, &awaited.challenge, &proven);
+                    let exchange = KeyExchange::new(key, Side::Acceptor, &said);
+                    AcceptStep::Keys { hello, exchange, message: Incoming::new() }
+                }
+                AcceptStep::Keys { hello, exchange, message } => {
+                    let Some(theirs) = message.advance(fd)? else { return Ok(None) };
+                    exchange.take(theirs)?;
+                    send_whole(fd, &exchange.offer()?)?;
+                    let hello = *hello;
+                    let done = AcceptStep::Done(None);
+                    if let AcceptStep::Keys { exchange, .. } =
+                        std::mem::replace(&mut self.step, done)
+                    {
+                        self.step = AcceptStep::Done(Some(exchange.finish()));
+                    }
+                    return Ok(Some(hello));
+                }
+                AcceptStep::Done(_) => return Ok(None),
+            };
         }
-        let AcceptStep::Hello { connector, acceptor, message } = &mut self.step else {
-            return Ok(None);
-        };
-        let Some(bytes) = message.advance(self.fd.as_fd())? else { return Ok(None) };
+    }
+}
+
+/// Checks a greeting and sends the challenge.
+fn answer_greeting(
+    fd: BorrowedFd<'_>,
+    key: &JobKey,
+    greeting: [u8; GREETING_BYTES],
+) -> Result<AwaitHello, HandshakeError> {
+    let mut decoder = Decoder::new(&greeting);
+    match check_head(&mut decoder, CONNECTOR_MAGIC) {
+        Err(HandshakeError::Version(version)) => {
+            // Tells the connector our version; it cannot prove anything to us.
+            let mut refusal = head(ACCEPTOR_MAGIC, &[0; 16]);
+            refusal.raw(&[0; 32]);
+            // The connection is dropped either way.
+            send_whole(fd, &refusal.finish()).ok();
+            return Err(HandshakeError::Version(version));
+        }
+        other => other?,
+    }
+    let (connector, acceptor) = (decoder.array()?, fresh_nonce()?);
+    let mut challenge = head(ACCEPTOR_MAGIC, &acceptor);
+    challenge.raw(key.acceptor_proof(&connector, &acceptor).as_bytes());
+    let challenge = challenge.finish();
+    send_whole(fd, &challenge)?;
+    let challenge = challenge.try_into().expect("head and proof are 64 bytes");
+    Ok(AwaitHello { greeting, challenge, message: Incoming::new() })
+}
+
+impl AwaitHello {
+    fn advance(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: &JobKey,
+    ) -> Result<Option<(Hello, [u8; PROVEN_HELLO_BYTES])>, HandshakeError> {
+        let Some(bytes) = self.message.advance(fd)? else { return Ok(None) };
         let mut decoder = Decoder::new(bytes);
         let (proof, hello) = (Proof::from_bytes(decoder.array()?), decoder.array()?);
-        if proof != key.connector_proof(connector, acceptor, &hello) {
+        let nonces = [&self.greeting[16..], &self.challenge[16..]]
+            .map(|bytes| *bytes.first_chunk().expect("a nonce is 16 bytes"));
+        if proof != key.connector_proof(&nonces[0], &nonces[1], &hello) {
             return Err(HandshakeError::Stranger);
         }
-        Ok(Some(Hello::decode(&hello)?))
-    }
-}
-
-/// Where to connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A TCP listener.
-    Tcp(SocketAddr),
-    /// A Unix listener with this name in the abstract namespace.
-    Local(Vec<u8>),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Local(name) => write!(f, "@{}", String::from_utf8_lossy(name)),
-        }
-    }
-}
-
-enum DialStep {
-    Connecting,
-    Challenge(Incoming<CHALLENGE_BYTES>),
-    Proven,
-}
-
-/// An outgoing connection under way. Never blocks: poll [`Dial::fd`] for readability and
-/// writability and call [`Dial::advance`] when either comes.
-pub struct Dial {
-    fd: OwnedFd,
-    nonce: Nonce,
-    hello: [u8; HELLO_BYTES],
-    step: DialStep,
-}
-
-impl Dial {
-    /// Starts to connect.
-    pub fn start(address: &Address, hello: &Hello) -> io::Result<Self> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
-        let (fd, connected) = match address {
-            Address::Tcp(address) => {
-                let fd = socket(if address.is_ipv4() {
-                    AddressFamily::INET
-                } else {
-                    AddressFamily::INET6
-                })?;
-                sockopt::set_tcp_nodelay(&fd, true)?;
-                let connected = rustix::net::connect(&fd, address);
-                (fd, connected)
-            }
-            Address::Local(name) => {
-                let fd = socket(AddressFamily::UNIX)?;
-                let connected =
-                    rustix::net::connect(&fd, &SocketAddrUnix::new_abstract_name(name)?);
-                (fd, connected)
-            }
-        };
-        match connected {
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let step = DialStep::Connecting;
-        Ok(Self { fd, nonce: fresh_nonce()?, hello: hello.encode(), step })
-    }
-
-    /// The socket, to poll.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
-    /// Whether the connection stands, though nothing may be proven yet.
-    pub(crate) fn is_connected(&self) -> bool {
-        !matches!(self.step, DialStep::Connecting)
-    }
-
-    /// The socket, once `advance` has returned a message.
-    pub fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
-
-    /// Goes as far as possible. When the acceptor has proved itself, returns the message that
-    /// has to be the first thing sent on the socket, with data right behind it if there is any.
-    pub fn advance(
-        &mut self,
-        key: &JobKey,
-    ) -> Result<Option<[u8; PROVEN_HELLO_BYTES]>, HandshakeError> {
-        if let DialStep::Connecting = self.step {
-            let greeting = head(CONNECTOR_MAGIC, &self.nonce).finish();
-            match send_whole(self.fd.as_fd(), &greeting) {
-                Ok(()) => {}
-                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(None),
-                Err(errno) => return Err(errno.into()),
-            }
-            self.step = DialStep::Challenge(Incoming::new());
-        }
-        let DialStep::Challenge(message) = &mut self.step else { return Ok(None) };
-        let Some(challenge) = message.advance(self.fd.as_fd())? else { return Ok(None) };
-        let mut decoder = Decoder::new(challenge);
-        check_head(&mut decoder, ACCEPTOR_MAGIC)?;
-        let (acceptor, proof) = (decoder.array()?, Proof::from_bytes(decoder.array()?));
-        if proof != key.acceptor_proof(&self.nonce, &acceptor) {
-            return Err(HandshakeError::Stranger);
-        }
-        let mine = key.connector_proof(&self.nonce, &acceptor, &self.hello);
-        self.step = DialStep::Proven;
-        let mut last = [0; PROVEN_HELLO_BYTES];
-        last[..32].copy_from_slice(mine.as_bytes());
-        last[32..].copy_from_slice(&self.hello);
-        Ok(Some(last))
+        Ok(Some((Hello::decode(&hello)?, *bytes)))
     }
 }

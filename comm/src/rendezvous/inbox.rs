@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::handshake::{Hello, Purpose};
 use super::listener::Listener;
+use super::noise::Session;
 
 /// A connection that has proved that it belongs to the job; non-blocking.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Accepted {
     pub hello: Hello,
     /// The socket; nothing behind the hello has been read from it.
     pub fd: OwnedFd,
+    /// The keys, if it is encrypted.
+    pub session: Option<Session>,
 }
 
 /// The listener's side of an [`Inbox`].

@@ -64,6 +64,7 @@ pub struct Listener {
     entrance: Mutex<Entrance>,
     desk: Mutex<Desk>,
     attended: AtomicBool,
+    encrypted: AtomicBool,
     strangers: AtomicU64,
     stragglers: AtomicU64,
 }
@@ -93,6 +94,7 @@ impl Listener {
             entrance: Mutex::new(entrance),
             desk: Mutex::default(),
             attended: AtomicBool::new(false),
+            encrypted: AtomicBool::new(false),
             strangers: AtomicU64::new(0),
             stragglers: AtomicU64::new(0),
         })
@@ -141,6 +143,17 @@ impl Listener {
     /// Whether a thread services this listener.
     pub fn is_attended(&self) -> bool {
         self.attended.load(Ordering::Acquire)
+    }
+
+    /// Whether connections over TCP must be encrypted. At the rendezvous they need not: there a
+    /// rank that differs is told.
+    pub(crate) fn set_encrypted(&self, encrypted: bool) {
+        self.encrypted.store(encrypted, Ordering::Release);
+    }
+
+    /// Whether connections over TCP are to be encrypted in this job.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted.load(Ordering::Acquire)
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -257,7 +270,8 @@ impl Listener {
                 let accepting = entrance.unproven.remove(&token).expect("found above");
                 // Fails only for descriptors that are not there.
                 epoll::delete(&self.epoll, accepting.fd()).ok();
-                self.hand_over(Accepted { hello, fd: accepting.into_fd() });
+                let (fd, session) = accepting.into_parts();
+                self.hand_over(Accepted { hello, fd, session });
             }
             Err(error) => {
                 // A rank that tries several addresses hangs up on all but the first to answer.

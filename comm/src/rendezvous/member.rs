@@ -14,6 +14,9 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Largest blob that the root attaches to the table.
 pub const AGREED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Largest message of the rendezvous: a table of tens of thousands of ranks.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// One rank of the job: who it is and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberInfo {

@@ -9,6 +9,7 @@
 
 mod client;
 mod desk;
+mod dial;
 mod dialing;
 mod file;
 mod framed;
@@ -21,6 +22,7 @@ mod key_value;
 mod listener;
 mod member;
 mod netlink;
+mod noise;
 mod ports;
 mod proof;
 mod registry;
@@ -41,11 +43,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use handshake::{Address, Dial, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose};
+pub use dial::{Address, Dial};
+pub use framed::Framed;
+pub use handshake::{HandshakeError, Hello, Purpose};
 pub use inbox::{Accepted, Inbox};
 pub use key_value::{ALL_GATHER_BYTES, AllGather, KeyValueStore};
 pub use listener::{Listener, Refusals};
 pub use member::{AGREED_BYTES_MAX, MemberInfo, PAYLOAD_BYTES_MAX};
+pub use noise::Session;
 pub use ports::Ports;
 pub use proof::JobKey;
 pub use timings::InitTimings;
@@ -106,6 +111,8 @@ pub struct Participant<'a> {
     pub interface: Option<&'a str>,
     /// Ports to listen on.
     pub ports: Ports,
+    /// Whether to encrypt what is said over TCP; the same on all ranks.
+    pub encrypt: bool,
     /// Opaque bytes for the other ranks, at most [`PAYLOAD_BYTES_MAX`].
     pub payload: Vec<u8>,
     /// Called at the root alone, once all members are known: what it returns (at most

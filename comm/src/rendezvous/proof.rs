@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::handshake::{HELLO_BYTES, Nonce};
+use super::unique_id::WIRE_VERSION;
 
 /// The secret of a job: 128 random bits.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -31,9 +32,12 @@ impl Secret {
 /// What a proof is: a keyed BLAKE3 hash. Comparing two takes constant time.
 pub(crate) type Proof = blake3::Hash;
 
-/// The key that proofs are made with, derived from the job's secret.
+/// What a member proves itself with and encrypts with, derived from the job's secret.
 #[derive(Clone)]
-pub struct JobKey([u8; 32]);
+pub struct JobKey {
+    proof: [u8; 32],
+    noise: [u8; 32],
+}
 
 impl fmt::Debug for JobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +47,28 @@ impl fmt::Debug for JobKey {
 
 impl JobKey {
     pub(crate) fn new(secret: &Secret) -> Self {
-        Self(blake3::derive_key("syncline 2026-11 connection proof", secret.bytes()))
+        Self {
+            proof: blake3::derive_key("syncline 2026-11 connection proof", secret.bytes()),
+            noise: blake3::derive_key("syncline 2026-11 noise pre-shared key", secret.bytes()),
+        }
+    }
+
+    /// The pre-shared key of encrypted connections.
+    pub(super) fn noise(&self) -> &[u8; 32] {
+        &self.noise
+    }
+
+    /// A hash that starts with whose proof it is and in which version of the protocol: their
+    /// lengths differ, so no proof of one kind can be one of the other.
+    fn hasher(&self, whose: &[u8]) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_keyed(&self.proof);
+        hasher.update(whose).update(&WIRE_VERSION.to_le_bytes());
+        hasher
     }
 
     /// What the accepting side sends: it saw the connector's nonce and knows the secret.
     pub(crate) fn acceptor_proof(&self, connector: &Nonce, acceptor: &Nonce) -> Proof {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(b"acceptor").update(connector).update(acceptor).finalize()
+        self.hasher(b"acceptor").update(connector).update(acceptor).finalize()
     }
 
     /// What the connecting side sends; it also vouches for what the connection is for.
@@ -59,8 +78,7 @@ impl JobKey {
         acceptor: &Nonce,
         hello: &[u8; HELLO_BYTES],
     ) -> Proof {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(b"connector").update(connector).update(acceptor).update(hello).finalize()
+        self.hasher(b"connector").update(connector).update(acceptor).update(hello).finalize()
     }
 }
 

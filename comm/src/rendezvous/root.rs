@@ -14,8 +14,8 @@ use super::framed::Framed;
 use super::handshake::Purpose;
 use super::inbox::Inbox;
 use super::listener::Listener;
-use super::member::{Join, Table, Verdict};
-use super::roster::{Admission, Outcome, Roster};
+use super::member::{Join, MESSAGE_BYTES_MAX, Table, Verdict};
+use super::roster::{Admission, Outcome, Roster, who};
 use super::spread::{self, RECEIPT};
 use super::timings::{InitTimings, Lap};
 use super::wait::Wait;
@@ -34,6 +34,7 @@ const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
 
 struct Guest {
     framed: Framed,
+    encrypted: bool,
     rank: Option<Rank>,
     told: bool,
 }
@@ -80,6 +81,7 @@ fn system(me: &Participant<'_>, error: &io::Error) -> Error {
 
 impl<'a> Gathering<'a> {
     fn new(listener: Arc<Listener>, me: &'a Participant<'a>) -> io::Result<Self> {
+        listener.set_encrypted(me.encrypt);
         let start = Instant::now();
         let deadline = me.deadline.saturating_duration_since(start);
         let version = env!("CARGO_PKG_VERSION");
@@ -140,8 +142,9 @@ impl<'a> Gathering<'a> {
             // Edges: whoever is reported is read and written until nothing more goes.
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&self.epoll, &accepted.fd, data, interest)?;
-            let framed = Framed::new(accepted.fd);
-            self.guests.insert(token, Guest { framed, rank: None, told: false });
+            let encrypted = accepted.session.is_some();
+            let framed = Framed::new(accepted.fd, accepted.session, MESSAGE_BYTES_MAX);
+            self.guests.insert(token, Guest { framed, encrypted, rank: None, told: false });
         }
         Ok(())
     }
@@ -166,6 +169,18 @@ impl<'a> Gathering<'a> {
             return;
         };
         let rank = join.member.rank;
+        let encrypted = self.guests.get(&token).is_some_and(|guest| guest.encrypted);
+        if encrypted != self.me.encrypt {
+            let how = |encrypted| if encrypted { "encrypted" } else { "in the clear" };
+            self.roster.fail(format!(
+                "{} comes {}, rank {} {}; set the option `encrypt` alike on every rank",
+                who(&join.member),
+                how(encrypted),
+                self.me.rank,
+                how(self.me.encrypt)
+            ));
+            return;
+        }
         match self.roster.admit(token, join, self.start.elapsed()) {
             Admission::Seated | Admission::Returned { instead_of: None } => {}
             Admission::Returned { instead_of: Some(old) } => {

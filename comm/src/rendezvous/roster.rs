@@ -92,7 +92,8 @@ impl Roster {
         self.seats.len()
     }
 
-    fn fail(&mut self, reason: String) -> Admission {
+    /// Ends the gathering.
+    pub(crate) fn fail(&mut self, reason: String) -> Admission {
         // The first reason is the one to report.
         self.failure.get_or_insert(reason);
         Admission::Fatal
@@ -233,7 +234,7 @@ fn same_process(a: &MemberInfo, b: &MemberInfo) -> bool {
     a.local_name == b.local_name && a.pid == b.pid && a.host_identity == b.host_identity
 }
 
-fn who(member: &MemberInfo) -> String {
+pub(crate) fn who(member: &MemberInfo) -> String {
     format!("rank {} (process {} on {})", member.rank, member.pid, member.host)
 }
 

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::Participant;
+use super::dial::Address;
 use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
 use super::framed::Framed;
-use super::handshake::{Address, Hello, Purpose};
-use super::member::{MemberInfo, Table};
+use super::handshake::{Hello, Purpose};
+use super::member::{MESSAGE_BYTES_MAX, MemberInfo, Table};
 use super::proof::JobKey;
 use super::wait::Wait;
 use crate::error::{Rank, Result};
@@ -63,14 +65,14 @@ struct Errand<'a> {
 /// # Errors
 /// Only those of `wait`.
 pub(crate) fn pass_on(
-    me: Rank,
+    me: &Participant<'_>,
     table: &Table,
     message: &[u8],
     key: &JobKey,
     wait: Wait<'_>,
 ) -> Result<()> {
     let ranks = u32::try_from(table.members.len()).unwrap_or(Rank::MAX);
-    let targets: Vec<Rank> = children(me, table.root, ranks).collect();
+    let targets: Vec<Rank> = children(me.rank, table.root, ranks).collect();
     if targets.is_empty() {
         return Ok(());
     }
@@ -90,7 +92,7 @@ pub(crate) fn pass_on(
 
 impl<'a> Errand<'a> {
     fn start(
-        me: Rank,
+        me: &Participant<'_>,
         targets: &[Rank],
         table: &Table,
         message: &'a [u8],
@@ -99,16 +101,18 @@ impl<'a> Errand<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut under_way = Vec::with_capacity(targets.len());
         for &rank in targets {
+            let ways = ways(&table.members[me.rank as usize], &table.members[rank as usize]);
+            let over_tcp = ways.iter().any(|way| matches!(way, Address::Tcp(_)));
             let hello = Hello {
                 communicator: 0,
                 epoch: 0,
                 purpose: Purpose::Table,
                 lane: 0,
-                from: me,
+                encrypted: me.encrypt && over_tcp,
+                from: me.rank,
                 to: rank,
                 tag: 0,
             };
-            let ways = ways(&table.members[me as usize], &table.members[rank as usize]);
             let dialing = Dialing::new(ways, key.clone(), hello)?;
             watch(&epoll, dialing.fd(), epoll::EventFlags::IN)?;
             under_way.push((rank, Passing::Dialing(dialing)));
@@ -131,13 +135,12 @@ impl<'a> Errand<'a> {
                         tracing::debug!(rank, reason, "cannot pass the table on; the root will");
                         return false;
                     }
-                    Dialed::Connected(fd, proven) => {
+                    Dialed::Connected(fd, session) => {
                         let flags = epoll::EventFlags::OUT | epoll::EventFlags::ET;
                         if watch(epoll, fd.as_fd(), flags).is_err() {
                             return false;
                         }
-                        let mut framed = Framed::new(fd);
-                        framed.push_raw(&proven);
+                        let mut framed = Framed::new(fd, session, MESSAGE_BYTES_MAX);
                         framed.push(message);
                         *passing = Passing::Sending(framed);
                     }

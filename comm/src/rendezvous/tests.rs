@@ -22,6 +22,7 @@ fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a>
         ranks,
         deadline: Instant::now() + within,
         interface: None,
+        encrypt: false,
         ports: Ports::ANY,
         payload: Vec::new(),
         agree: &nothing,
@@ -131,6 +132,55 @@ fn different_world_sizes_fail_the_job_on_every_rank() {
     for reason in with_root_first((0, 3), &[(1, 4)]) {
         assert!(reason.contains("one of 4 ranks, rank 0 as one of 3"), "{reason}");
     }
+}
+
+#[test]
+fn ranks_that_differ_about_encryption_are_told() {
+    for root_encrypts in [false, true] {
+        let at = by_id();
+        let Rendezvous::Id(id) = &at else { unreachable!() };
+        let arrive = |rank, encrypt| {
+            let me = Participant { encrypt, ..participant(rank, 2, LONG) };
+            join(&at, &me, &mut wait_until_readable)
+        };
+        let results = thread::scope(|scope| {
+            let root = scope.spawn(|| arrive(0, root_encrypts));
+            while registry::holds(id) {
+                thread::yield_now();
+            }
+            let other = arrive(1, !root_encrypts);
+            [root.join().unwrap(), other]
+        });
+        let names = if root_encrypts {
+            ["comes in the clear", "rank 0 encrypted"]
+        } else {
+            ["comes encrypted", "rank 0 in the clear"]
+        };
+        for reason in results.map(reason) {
+            assert!(reason.contains("rank 1 (process"), "{reason}");
+            assert!(names.iter().all(|name| reason.contains(name)), "{reason}");
+            assert!(reason.contains("set the option `encrypt` alike"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn an_encrypted_rendezvous_gives_everybody_the_table() {
+    let at = by_id();
+    let tables: Vec<Vec<MemberInfo>> = thread::scope(|scope| {
+        let at = &at;
+        let threads: Vec<_> = (0..8)
+            .map(|rank| {
+                scope.spawn(move || {
+                    let me = Participant { encrypt: true, ..participant(rank, 8, LONG) };
+                    join(at, &me, &mut wait_until_readable).unwrap().members
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(tables[0].len(), 8);
+    assert!(tables.iter().all(|table| table == &tables[0]));
 }
 
 /// Lets one rank take the root's place before the others come; why they all fail.
@@ -293,21 +343,16 @@ fn strangers_are_dropped_and_disturb_nothing() {
 }
 
 fn hello(communicator: u64, purpose: Purpose, tag: u64) -> Hello {
-    Hello { communicator, epoch: 0, purpose, lane: 1, from: 2, to: 3, tag }
+    Hello { communicator, epoch: 0, purpose, lane: 1, encrypted: false, from: 2, to: 3, tag }
 }
 
-/// Connects as a rank does, and returns the socket and everything sent on it.
-fn dial(listener: &Listener, address: &Address, hello: &Hello) -> (OwnedFd, Vec<u8>) {
+/// Connects as a rank does.
+fn dial(listener: &Listener, address: &Address, hello: &Hello) -> OwnedFd {
     let mut dial = Dial::start(address, hello).unwrap();
-    let proven = loop {
+    while !dial.advance(listener.key()).unwrap() {
         listener.service().unwrap();
-        if let Some(proven) = dial.advance(listener.key()).unwrap() {
-            break proven;
-        }
-    };
-    let fd = dial.into_fd();
-    rustix::io::write(&fd, &proven).unwrap();
-    (fd, proven.to_vec())
+    }
+    dial.into_parts().0
 }
 
 fn solitary() -> Arc<Listener> {
@@ -320,9 +365,9 @@ fn connections_reach_whoever_registered_before_or_after() {
     let tcp = Address::Tcp(listener.addresses()[0]);
     let local = Address::Local(listener.local_name().to_vec());
     let early = hello(7, Purpose::Pipe, 1);
-    let (sender, _) = dial(&listener, &tcp, &early);
+    let sender = dial(&listener, &tcp, &early);
     rustix::io::write(&sender, b"data behind the hello").unwrap();
-    let (_channel, _) = dial(&listener, &local, &hello(7, Purpose::Local, 2));
+    let _channel = dial(&listener, &local, &hello(7, Purpose::Local, 2));
     let accept = |inbox: &Inbox| loop {
         listener.service().unwrap();
         if let Some(accepted) = inbox.take() {
@@ -341,7 +386,7 @@ fn connections_reach_whoever_registered_before_or_after() {
     let read = rustix::io::read(&first.fd, &mut bytes).unwrap();
     assert_eq!(&bytes[..read], b"data behind the hello");
     assert_eq!(accept(&channels).hello.tag, 2);
-    let (_late, _) = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 3));
+    let _late = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 3));
     assert_eq!(accept(&pipes).hello.tag, 3);
     assert!(pipes.take().is_none() && channels.take().is_none());
 }
@@ -351,7 +396,7 @@ fn a_destroyed_communicator_turns_latecomers_away() {
     let listener = solitary();
     drop(listener.register(7, Purpose::Pipe).unwrap());
     let tcp = Address::Tcp(listener.addresses()[0]);
-    let (fd, _) = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 0));
+    let fd = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 0));
     let mut stream = TcpStream::from(fd);
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
@@ -433,25 +478,108 @@ fn several_threads_may_service_a_listener() {
     assert_eq!(listener.refusals(), Refusals::default());
 }
 
+/// What a connector sends in a true handshake, recorded on the way.
+fn recorded(listener: &Listener, hello: &Hello) -> Vec<u8> {
+    let spy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut dial = Dial::start(&Address::Tcp(spy.local_addr().unwrap()), hello).unwrap();
+    let mut onward = TcpStream::connect(listener.addresses()[0]).unwrap();
+    dial.advance(listener.key()).unwrap();
+    let (mut member, _) = spy.accept().unwrap();
+    for stream in [&member, &onward] {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut record = Vec::new();
+    let mut chunk = [0; 256];
+    let mut proven = false;
+    loop {
+        proven = proven || dial.advance(listener.key()).unwrap();
+        if let Ok(bytes) = member.read(&mut chunk) {
+            onward.write_all(&chunk[..bytes]).unwrap();
+            record.extend_from_slice(&chunk[..bytes]);
+        }
+        if proven && record.len() >= 96 {
+            break;
+        }
+        listener.service().unwrap();
+        if let Ok(bytes) = onward.read(&mut chunk) {
+            member.write_all(&chunk[..bytes]).unwrap();
+        }
+    }
+    record
+}
+
 #[test]
-fn a_replayed_hello_proves_nothing() {
+fn a_replayed_handshake_proves_nothing() {
     let listener = solitary();
     let inbox = listener.register(7, Purpose::Pipe).unwrap();
-    let address = listener.addresses()[0];
-    let (_fd, proven) = dial(&listener, &Address::Tcp(address), &hello(7, Purpose::Pipe, 0));
-    while inbox.take().is_none() {
-        listener.service().unwrap();
+    for (encrypted, strangers) in [(false, 1), (true, 2)] {
+        let record = recorded(&listener, &Hello { encrypted, ..hello(7, Purpose::Pipe, 0) });
+        assert_eq!(record.len(), if encrypted { 144 } else { 96 });
+        while inbox.take().is_none() {
+            listener.service().unwrap();
+        }
+        let mut replay = TcpStream::connect(listener.addresses()[0]).unwrap();
+        replay.write_all(&record).unwrap();
+        while listener.strangers() < strangers {
+            listener.service().unwrap();
+        }
+        assert!(inbox.take().is_none());
     }
-    // Another connection with a greeting of its own, then the recorded proof.
-    let mut replay = TcpStream::connect(address).unwrap();
-    let mut greeting = b"SynclinC\x01\0".to_vec();
-    greeting.resize(32, 0);
-    replay.write_all(&greeting).unwrap();
-    replay.write_all(&proven).unwrap();
-    while listener.strangers() == 0 {
-        listener.service().unwrap();
+}
+
+#[test]
+fn messages_pass_in_the_clear_and_encrypted() {
+    let listener = solitary();
+    let inbox = listener.register(0, Purpose::Control).unwrap();
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    for encrypted in [false, true] {
+        let hello = Hello { encrypted, ..hello(0, Purpose::Control, 9) };
+        let mut dial = Dial::start(&tcp, &hello).unwrap();
+        let accepted = loop {
+            dial.advance(listener.key()).unwrap();
+            listener.service().unwrap();
+            if let Some(accepted) = inbox.take() {
+                break accepted;
+            }
+        };
+        while !dial.advance(listener.key()).unwrap() {}
+        assert_eq!(accepted.hello, hello);
+        let (fd, session) = dial.into_parts();
+        assert_eq!((session.is_some(), accepted.session.is_some()), (encrypted, encrypted));
+        let mut ends = [
+            Framed::new(fd, session, 1 << 20),
+            Framed::new(accepted.fd, accepted.session, 1 << 20),
+        ];
+        for round in 0..40_usize {
+            let sizes = [0, 1, round, 40_000 + round, 1 << 20];
+            let [a, b] = &mut ends;
+            for size in sizes {
+                a.push(&vec![round as u8; size]);
+            }
+            let mut come = Vec::new();
+            while come.len() < sizes.len() {
+                a.flush().unwrap();
+                while let Some(message) = b.receive().unwrap() {
+                    come.push(message);
+                }
+            }
+            assert_eq!(a.unsent_bytes(), 0);
+            for (message, size) in come.iter().zip(sizes) {
+                assert_eq!(message, &vec![round as u8; size]);
+            }
+            ends.reverse();
+        }
     }
-    assert!(inbox.take().is_none());
+}
+
+#[test]
+fn a_message_longer_than_settled_ends_the_connection() {
+    let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    let mut framed = Framed::new(a.into(), None, 100);
+    b.write_all(&101_u32.to_le_bytes()).unwrap();
+    let error = framed.receive().unwrap_err();
+    assert_eq!(error.to_string(), "a message of 101 bytes; at most 100 are allowed");
 }
 
 #[test]

@@ -9,8 +9,10 @@ pub(super) const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Payload length that marks the goodbye, which is no frame.
 const GOODBYE_LENGTH: u32 = u32::MAX;
 const GOODBYE_FINGERPRINT: u64 = u64::from_le_bytes(*b"goodbye!");
-/// What a receiver sends back on a pipe, once, when it leaves properly.
-pub(super) const BACKWARD_GOODBYE: u8 = b'B';
+/// The high bits of the byte that a receiver sends back on a pipe, once, when it leaves properly;
+/// the low ones are the lanes it ever opened.
+const BACKWARD_GOODBYE: u8 = 0xa0;
+const LANES: u8 = 0b111;
 
 /// What can stand where a frame may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,16 @@ pub(super) fn encode(start: Start) -> [u8; HEADER_BYTES] {
     bytes[8..12].copy_from_slice(&header.sequence.to_le_bytes());
     bytes[12..].copy_from_slice(&header.payload_bytes.to_le_bytes());
     bytes
+}
+
+/// What a receiver that leaves properly sends back.
+pub(super) const fn backward_goodbye(lanes: u8) -> u8 {
+    BACKWARD_GOODBYE | (lanes & LANES)
+}
+
+/// The lanes that a leaving receiver ever opened, if that is what its byte says.
+pub(super) fn lanes_of_leaver(byte: u8) -> Option<u8> {
+    (byte & !LANES == BACKWARD_GOODBYE).then_some(byte & LANES)
 }
 
 /// Reads a header; in words what is wrong with it.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::frame::{self, BACKWARD_GOODBYE, HEADER_BYTES, Start};
+use super::frame::{self, HEADER_BYTES, Start};
 use crate::memory::{ReceiveBuffer, Span, SpanMut, receive_span};
 use crate::transport::{FaultKind, FrameHeader};
 
@@ -202,9 +202,10 @@ impl Incoming {
         }
     }
 
-    /// Tells the sender that this end leaves properly, and closes.
-    pub(super) fn leave(self) {
+    /// Tells the sender that this end leaves properly, and which lanes it ever opened to it; then
+    /// closes.
+    pub(super) fn leave(self, lanes: u8) {
         // If it does not arrive, the sender takes the end of the connection for what it is.
-        rustix::net::send(&self.fd, &[BACKWARD_GOODBYE], SendFlags::NOSIGNAL).ok();
+        rustix::net::send(&self.fd, &[frame::backward_goodbye(lanes)], SendFlags::NOSIGNAL).ok();
     }
 }

@@ -278,6 +278,7 @@ impl TcpTransport {
             epoch: self.epoch,
             purpose: Purpose::Pipe,
             lane: lane as u8,
+            encrypted: false,
             from: self.rank,
             to: peer.rank,
             tag: 0,
@@ -504,7 +505,7 @@ impl Drop for TcpTransport {
                 outgoing.leave(lanes, self.inbox.listener());
             }
             for incoming in peer.incoming.iter_mut().filter_map(Option::take) {
-                incoming.leave();
+                incoming.leave(lanes);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
-use super::frame::{self, BACKWARD_GOODBYE, HEADER_BYTES, Start};
+use super::frame::{self, HEADER_BYTES, Start};
 use crate::memory::{Span, send_spans};
 use crate::rendezvous::{Address, Dial, HandshakeError, Hello, JobKey, Listener};
 use crate::transport::{FaultKind, FrameHeader};
@@ -26,8 +26,10 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(60);
 enum State {
     Dialing(Dial),
     Open(OwnedFd),
-    /// The receiver has left properly.
-    Left,
+    /// The receiver has left properly. Bit `l` says whether it ever opened lane `l`.
+    Left {
+        lanes: u8,
+    },
     Broken(FaultKind),
 }
 
@@ -97,14 +99,14 @@ impl Outgoing {
         match &self.state {
             State::Dialing(dial) => Some(dial.fd()),
             State::Open(fd) => Some(fd.as_fd()),
-            State::Left | State::Broken(_) => None,
+            State::Left { .. } | State::Broken(_) => None,
         }
     }
 
     /// Why the pipe will take nothing more, if that is so.
     pub(super) fn end(&self) -> Option<FaultKind> {
         match &self.state {
-            State::Left => Some(FaultKind::Lost("it has left the communicator".to_owned())),
+            State::Left { .. } => Some(FaultKind::Lost("it has left the communicator".to_owned())),
             State::Broken(kind) => Some(kind.clone()),
             State::Dialing(_) | State::Open(_) => None,
         }
@@ -115,13 +117,21 @@ impl Outgoing {
         matches!(self.state, State::Broken(_))
     }
 
+    /// The lanes that the receiver ever opened, if it has left properly.
+    pub(super) fn left(&self) -> Option<u8> {
+        match self.state {
+            State::Left { lanes } => Some(lanes),
+            State::Dialing(_) | State::Open(_) | State::Broken(_) => None,
+        }
+    }
+
     /// Takes note of an event on the socket: goes on connecting, looks for the end.
     pub(super) fn notice(&mut self, key: &JobKey) -> Noticed {
         self.writable = true;
         if let State::Dialing(dial) = &mut self.state {
             let noticed = match dial.advance(key) {
-                Ok(None) => return Noticed::Nothing,
-                Ok(Some(proven)) => self.prove(&proven),
+                Ok(false) => return Noticed::Nothing,
+                Ok(true) => self.begin(),
                 Err(error) => self.dial_failed(error),
             };
             if noticed != Noticed::Nothing {
@@ -137,36 +147,34 @@ impl Outgoing {
         let mut byte = [0; 1];
         self.state = match rustix::net::recv(fd, &mut byte, RecvFlags::empty()) {
             Err(Errno::AGAIN | Errno::INTR) => return Noticed::Nothing,
-            Ok((1, _)) if byte[0] == BACKWARD_GOODBYE => State::Left,
             Ok((0, _)) => broken("it closed the connection"),
-            Ok(_) => State::Broken(FaultKind::Protocol(
-                "it sent data on a pipe that leads to it".to_owned(),
-            )),
+            Ok(_) => match frame::lanes_of_leaver(byte[0]) {
+                Some(lanes) => State::Left { lanes },
+                None => State::Broken(FaultKind::Protocol(
+                    "it sent data on a pipe that leads to it".to_owned(),
+                )),
+            },
             Err(errno) => broken(errno),
         };
         Noticed::Ended
     }
 
-    /// Sends the last message of the handshake; frames may follow at once.
-    fn prove(&mut self, proven: &[u8]) -> Noticed {
+    /// The connection is proven: frames may follow.
+    fn begin(&mut self) -> Noticed {
         let placeholder = broken("it was never open");
         let State::Dialing(dial) = std::mem::replace(&mut self.state, placeholder) else {
             return Noticed::Nothing;
         };
-        let fd = dial.into_fd();
-        match send_spans(fd.as_fd(), proven, &[], 0) {
-            Ok(sent) if sent == proven.len() => match keep_alive(fd.as_fd()) {
-                Ok(()) => {
-                    self.state = State::Open(fd);
-                    Noticed::Nothing
-                }
-                Err(errno) => {
-                    self.state = State::Broken(FaultKind::System(errno.to_string()));
-                    Noticed::Ended
-                }
-            },
-            Ok(_) => self.dial_failed(HandshakeError::Io(io::ErrorKind::WriteZero.into())),
-            Err(errno) => self.dial_failed(errno.into()),
+        let (fd, _) = dial.into_parts();
+        match keep_alive(fd.as_fd()) {
+            Ok(()) => {
+                self.state = State::Open(fd);
+                Noticed::Nothing
+            }
+            Err(errno) => {
+                self.state = State::Broken(FaultKind::System(errno.to_string()));
+                Noticed::Ended
+            }
         }
     }
 
@@ -233,9 +241,10 @@ impl Outgoing {
                     // A receiver that left properly has said so before it closed.
                     let mut byte = [0; 1];
                     let said = rustix::net::recv(fd, &mut byte, RecvFlags::empty());
-                    self.state = match said {
-                        Ok((1, _)) if byte[0] == BACKWARD_GOODBYE => State::Left,
-                        _ => broken(errno),
+                    let said = said.is_ok_and(|(bytes, _)| bytes == 1);
+                    self.state = match frame::lanes_of_leaver(byte[0]).filter(|_| said) {
+                        Some(lanes) => State::Left { lanes },
+                        None => broken(errno),
                     };
                     return Err(self.end().expect("it has just ended"));
                 }

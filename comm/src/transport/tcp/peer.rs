@@ -78,6 +78,9 @@ impl Peer {
                 Some(End::Fault(kind)) => broken = Some(kind),
             }
         }
+        // A leaver that never opened a pipe says so where this end has opened one.
+        let backward = self.outgoing.iter().flatten().find_map(|outgoing| outgoing.left());
+        self.goodbye = self.goodbye.or(backward);
         if open || self.goodbye.is_some() || self.lost.is_some() {
             return None;
         }

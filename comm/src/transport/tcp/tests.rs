@@ -20,6 +20,7 @@ fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
             deadline: Instant::now() + Duration::from_secs(30),
             interface: Some(interface),
             ports: crate::rendezvous::Ports::ANY,
+            encrypt: false,
             payload: Vec::new(),
             agree: &|_| Vec::new(),
         };
@@ -107,19 +108,23 @@ fn receive(at: &mut TcpTransport, lane: Lane, from: Rank) -> Result<Vec<u8>, Fau
 
 /// A pipe to rank 0 of communicator 1 that the test itself writes to, as `from`.
 fn forged_pipe(membership: &Membership, at: &mut TcpTransport, from: Rank, to: Rank) -> TcpStream {
-    let hello =
-        Hello { communicator: 1, epoch: 0, purpose: Purpose::Pipe, lane: 0, from, to, tag: 0 };
+    let hello = Hello {
+        communicator: 1,
+        epoch: 0,
+        purpose: Purpose::Pipe,
+        lane: 0,
+        encrypted: false,
+        from,
+        to,
+        tag: 0,
+    };
     let address = Address::Tcp(membership.members[0].addresses[0]);
     let mut dial = Dial::start(&address, &hello).unwrap();
-    let proven = loop {
+    while !dial.advance(membership.listener.key()).unwrap() {
         at.progress().unwrap();
-        if let Some(proven) = dial.advance(membership.listener.key()).unwrap() {
-            break proven;
-        }
-    };
-    let mut stream = TcpStream::from(dial.into_fd());
+    }
+    let stream = TcpStream::from(dial.into_parts().0);
     stream.set_nonblocking(false).unwrap();
-    stream.write_all(&proven).unwrap();
     stream
 }
 
@@ -292,6 +297,19 @@ fn a_peer_that_leaves_properly_is_no_fault_until_more_is_expected() {
 }
 
 #[test]
+fn a_peer_that_leaves_without_ever_having_sent_is_missed() {
+    let mut ends = transports(2, "127.0.0.1").into_iter();
+    let (mut a, mut b) = (ends.next().unwrap(), ends.next().unwrap());
+    deliver(&mut a, &mut b, Lane::Bulk, &[1; 100]);
+    drop(b);
+    for lane in Lane::ALL {
+        let fault = fault_of(&mut a, lane, 1);
+        assert!(fault.to_string().contains("has left"), "{fault}");
+    }
+    a.progress().unwrap();
+}
+
+#[test]
 fn a_pipe_for_somebody_else_is_dropped() {
     let job = job(2, "127.0.0.1");
     let (mut a, mut b) = (transport(&job[0], 0, 1), transport(&job[1], 1, 1));
@@ -383,6 +401,7 @@ fn a_connection_that_breaks_during_the_handshake_is_opened_again() {
         epoch: 0,
         purpose: Purpose::Pipe,
         lane: 0,
+        encrypted: false,
         from: 1,
         to: 0,
         tag: 0,
