@@ -7,15 +7,16 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with};
 
+use super::dial::{Address, Dial};
 use super::framed::Framed;
-use super::handshake::{Accepting, Address, Dial, HELLO_BYTES, HandshakeError, Hello, Purpose};
-use super::member::{Join, Verdict};
+use super::handshake::{
+    Accepting, GREETING_BYTES, HELLO_BYTES, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose,
+};
+use super::member::{Join, MESSAGE_BYTES_MAX, Verdict};
 use super::netlink::LocalAddress;
 use super::proof::Secret;
-use super::{JobKey, PROVEN_HELLO_BYTES, Ports, UniqueId, file, interface, key_value};
+use super::{JobKey, Ports, UniqueId, file, interface, key_value};
 use crate::fuzzing::Feed;
-
-const GREETING_BYTES: usize = 32;
 
 /// The text of an id. Text that is no id is also put behind the right prefix and checksum.
 pub(crate) fn unique_id(data: &[u8]) {
@@ -136,7 +137,7 @@ fn receive(fd: impl AsFd, bytes_max: usize) -> Vec<u8> {
 pub(crate) fn framed(data: &[u8]) {
     let mut feed = Feed::new(data);
     let (near, far) = pair();
-    let mut framed = Framed::new(near);
+    let mut framed = Framed::new(near, None, MESSAGE_BYTES_MAX);
     let (mut sent, mut received) = (Vec::new(), Vec::new());
     while !feed.is_empty() {
         let chunk = feed.chunk();
@@ -144,7 +145,11 @@ pub(crate) fn framed(data: &[u8]) {
         sent.extend_from_slice(chunk);
         loop {
             match framed.receive() {
-                Ok(Some(message)) => received.extend(super::framed::frame(&message)),
+                Ok(Some(message)) => {
+                    let bytes = u32::try_from(message.len()).expect("a short message");
+                    received.extend(bytes.to_le_bytes());
+                    received.extend(message);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -215,6 +220,7 @@ fn hello_of(feed: &mut Feed<'_>) -> Hello {
         epoch: feed.u32(),
         purpose: purposes[usize::from(feed.u8()) % purposes.len()],
         lane: feed.u8(),
+        encrypted: false,
         from: feed.u32(),
         to: feed.u32(),
         tag: feed.u64(),
@@ -229,8 +235,8 @@ fn dial_anything(mut feed: Feed<'_>) {
             return;
         }
         match dial.advance(&key()) {
-            Ok(None) => {}
-            Ok(Some(_)) => panic!("a stranger was believed"),
+            Ok(false) => {}
+            Ok(true) => panic!("a stranger was believed"),
             Err(_) => return,
         }
     }
@@ -272,7 +278,7 @@ fn accept_almost(mut feed: Feed<'_>) {
     let (mut dial, middle_dial) = dialled(&hello);
     let (near, middle_accept) = pair();
     let mut accepting = Accepting::new(near, Instant::now());
-    assert!(matches!(dial.advance(&key()), Ok(None)));
+    assert!(matches!(dial.advance(&key()), Ok(false)));
     let to_acceptor = (&middle_dial, &middle_accept);
     let Some(spoilt) = carry(&mut feed, to_acceptor, (GREETING_BYTES, true)) else { return };
     let mut spoilt = spoilt;
@@ -285,14 +291,12 @@ fn accept_almost(mut feed: Feed<'_>) {
         Some(also) => spoilt |= also,
         None => panic!("no challenge came"),
     }
-    let mut last = match dial.advance(&key()) {
-        Ok(Some(last)) => {
-            assert!(!spoilt, "an altered challenge was believed");
-            last
-        }
-        Ok(None) => panic!("a whole challenge came"),
+    match dial.advance(&key()) {
+        Ok(true) => assert!(!spoilt, "an altered challenge was believed"),
+        Ok(false) => panic!("a whole challenge came"),
         Err(_) => return assert!(spoilt, "an honest challenge was refused"),
-    };
+    }
+    let mut last = receive(&middle_dial, PROVEN_HELLO_BYTES);
     let spoilt = spoil(&mut feed, &mut last, false);
     // What follows belongs to whoever the connection is for.
     let behind = feed.rest();
@@ -313,7 +317,7 @@ fn dial_almost(mut feed: Feed<'_>) {
     let (mut dial, middle_dial) = dialled(&hello_of(&mut feed));
     let (near, middle_accept) = pair();
     let mut accepting = Accepting::new(near, Instant::now());
-    assert!(matches!(dial.advance(&key()), Ok(None)));
+    assert!(matches!(dial.advance(&key()), Ok(false)));
     assert!(send(&middle_accept, &receive(&middle_dial, GREETING_BYTES)));
     assert!(matches!(accepting.advance(&key()), Ok(None)));
     let mut challenge = receive(&middle_accept, 64);
@@ -321,15 +325,17 @@ fn dial_almost(mut feed: Feed<'_>) {
     let cut = usize::from(feed.u8()) % challenge.len();
     let (first, second) = challenge.split_at(cut);
     assert!(send(&middle_dial, first));
-    assert!(matches!(dial.advance(&key()), Ok(None)));
+    assert!(matches!(dial.advance(&key()), Ok(false)));
     let behind = feed.rest();
     assert!(send(&middle_dial, &[second, behind].concat()));
     match dial.advance(&key()) {
-        Ok(Some(last)) => {
-            assert!(!spoilt && last.len() == PROVEN_HELLO_BYTES);
+        Ok(true) => {
+            assert!(!spoilt, "an altered challenge was believed");
+            let last = receive(&middle_dial, PROVEN_HELLO_BYTES + 1);
+            assert_eq!(last.len(), PROVEN_HELLO_BYTES);
             assert_eq!(receive(dial.fd(), behind.len().max(1)), behind);
         }
-        Ok(None) => panic!("a whole challenge came"),
+        Ok(false) => panic!("a whole challenge came"),
         Err(HandshakeError::Io(error)) => panic!("{error}"),
         Err(_) => assert!(spoilt, "an honest challenge was refused"),
     }
