@@ -26,6 +26,8 @@ pub enum Message {
         /// Who.
         rank: Rank,
     },
+    /// The sender passes the receiver's farewell on.
+    FarewellHeard,
     /// A communicator has failed; passed on.
     Failed {
         /// Which.
@@ -139,7 +141,11 @@ impl Message {
         encoder.u8(VERSION);
         match self {
             Self::Dead { rank, how } => codec::tagged_text(&mut encoder, 0, *rank, how),
-            Self::Farewell { rank } => codec::tagged_text(&mut encoder, 1, *rank, ""),
+            Self::Farewell { rank } => {
+                encoder.u8(1);
+                encoder.u32(*rank);
+            }
+            Self::FarewellHeard => encoder.u8(6),
             Self::Failed { comm, cause } => {
                 encoder.u8(2);
                 encoder.u64(*comm);
@@ -183,11 +189,7 @@ impl Message {
         }
         let message = match decoder.u8()? {
             0 => Self::Dead { rank: decoder.u32()?, how: decoder.text(TEXT_BYTES_MAX)? },
-            1 => {
-                let rank = decoder.u32()?;
-                decoder.text(0)?;
-                Self::Farewell { rank }
-            }
+            1 => Self::Farewell { rank: decoder.u32()? },
             2 => Self::Failed { comm: decoder.u64()?, cause: Cause::decode(decoder)? },
             3 => Self::Ask {
                 comm: decoder.u64()?,
@@ -205,6 +207,7 @@ impl Message {
                 ballot: decoder.u64()?,
                 part: Part::decode(decoder)?,
             },
+            6 => Self::FarewellHeard,
             _ => return Err(Malformed),
         };
         if decoder.is_empty() { Ok(message) } else { Err(Malformed) }

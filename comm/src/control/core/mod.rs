@@ -18,6 +18,10 @@ mod message;
 mod overlay;
 mod roster;
 mod stall;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,15 +204,13 @@ pub struct Core {
     groups: Groups,
     /// The last member watched.
     watched: Option<Rank>,
-    /// This member has left the job.
-    left: bool,
 }
 
 impl Core {
     /// Member `me` of a job of `ranks`.
     pub fn new(me: Rank, ranks: Rank, timings: Timings) -> Self {
         let local = Local::new(me, ranks, timings);
-        let mut core = Self { local, groups: Groups::default(), watched: None, left: false };
+        let mut core = Self { local, groups: Groups::default(), watched: None };
         core.watch();
         core
     }
@@ -308,15 +310,26 @@ impl Core {
         self.groups.agree(&mut self.local, comm, flags, deadline)
     }
 
-    /// This member leaves the job in good order: tells whoever watches it.
+    /// This member leaves the job in good order. The core has to be driven on until
+    /// [`Self::may_go`], or for a short while: if nobody hears the farewell, this member counts
+    /// as dead.
     pub fn leave(&mut self, now: Duration) {
         self.pass(now);
         self.groups.close_all(&mut self.local);
-        for (to, message) in self.local.roster.farewell() {
+        self.local.roster.leave();
+        self.say_farewell();
+        self.watch();
+    }
+
+    /// This member left, and those who have to know have heard.
+    pub fn may_go(&self) -> bool {
+        self.local.roster.may_go()
+    }
+
+    fn say_farewell(&mut self) {
+        for (to, message) in self.local.roster.farewells() {
             self.local.send(to, message);
         }
-        self.left = true;
-        self.watch();
     }
 
     fn pass(&mut self, now: Duration) {
@@ -344,8 +357,14 @@ impl Core {
             }
             Message::Farewell { rank } => {
                 self.local.roster.note_told(from, rank);
-                self.depart(rank, Departure::Left { at: self.local.now });
+                self.depart(rank, Departure::Left);
+                if rank == from
+                    && let Some(message) = self.local.roster.farewell_answer(from)
+                {
+                    self.local.outputs.push_back(Output::Send { to: from, message });
+                }
             }
+            Message::FarewellHeard => self.local.roster.note_heard(from),
             Message::Failed { comm, cause } => {
                 self.groups.failed(&mut self.local, from, comm, cause);
             }
@@ -389,20 +408,22 @@ impl Core {
     }
 
     fn depart(&mut self, rank: Rank, departure: Departure) {
-        if self.left || !self.local.roster.is_peer(rank) {
+        if !self.local.roster.is_peer(rank) {
             return;
         }
         if self.local.roster.note(rank, departure) {
             for (to, message) in self.local.roster.spread(rank) {
                 self.local.send(to, message);
             }
+            self.say_farewell();
             self.watch();
             self.groups.each(&mut self.local, |group, local| group.depart(local, rank));
         }
     }
 
     fn watch(&mut self) {
-        let successor = if self.left { None } else { self.local.roster.successor() };
+        let roster = &self.local.roster;
+        let successor = if roster.is_leaving() { None } else { roster.successor() };
         if successor != self.watched {
             self.watched = successor;
             self.local.outputs.push_back(Output::Watch(successor));

@@ -6,6 +6,10 @@
 //! connection, and is not dead.) Whoever notices tells its neighbours in the overlay, who pass
 //! it on; when a departure gives a member new neighbours, they are told of all departures, as
 //! they may have missed what went through the one that departed.
+//!
+//! A member that leaves tells its neighbours, and goes when all of them have heard: those pass it
+//! on. One that is leaving itself may be gone before it does, so it answers with its own farewell
+//! instead, which gives the leaving member another neighbour to tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,8 +24,8 @@ pub(super) enum Departure {
     Doubtful { until: Duration, how: String },
     /// It is dead.
     Dead { how: String },
-    /// It left in good order at `at`.
-    Left { at: Duration },
+    /// It left in good order.
+    Left,
 }
 
 /// The members of the job, and what became of them.
@@ -33,12 +37,26 @@ pub(super) struct Roster {
     neighbours: BTreeSet<Rank>,
     /// What each neighbour knows, because it was told or told us.
     told: BTreeMap<Rank, BTreeSet<Rank>>,
+    /// This member leaves: whom it has told, and who has heard.
+    leaving: Option<Leaving>,
+}
+
+#[derive(Debug, Default)]
+struct Leaving {
+    told: BTreeSet<Rank>,
+    heard: BTreeSet<Rank>,
 }
 
 impl Roster {
     pub(super) fn new(me: Rank, ranks: Rank) -> Self {
-        let (departed, told) = Default::default();
-        let mut roster = Self { me, ranks, departed, neighbours: BTreeSet::new(), told };
+        let mut roster = Self {
+            me,
+            ranks,
+            departed: BTreeMap::new(),
+            neighbours: BTreeSet::new(),
+            told: BTreeMap::new(),
+            leaving: None,
+        };
         roster.neighbours = roster.overlay();
         roster
     }
@@ -63,7 +81,7 @@ impl Roster {
 
     /// Notes a departure unless a final one is known; answers whether it was news.
     pub(super) fn note(&mut self, rank: Rank, departure: Departure) -> bool {
-        if matches!(self.departed.get(&rank), Some(Departure::Dead { .. } | Departure::Left { .. }))
+        if matches!(self.departed.get(&rank), Some(Departure::Dead { .. } | Departure::Left))
             || self.departed.get(&rank) == Some(&departure)
         {
             return false;
@@ -104,7 +122,7 @@ impl Roster {
                     _ if !fresh && *rank != news => continue,
                     Departure::Doubtful { .. } => continue,
                     Departure::Dead { how } => Message::Dead { rank: *rank, how: how.clone() },
-                    Departure::Left { .. } => Message::Farewell { rank: *rank },
+                    Departure::Left => Message::Farewell { rank: *rank },
                 };
                 if told.insert(*rank) {
                     messages.push((*neighbour, message));
@@ -115,10 +133,43 @@ impl Roster {
         messages
     }
 
-    /// This member leaves: what its neighbours are told.
-    pub(super) fn farewell(&self) -> Vec<(Rank, Message)> {
+    /// This member leaves.
+    pub(super) fn leave(&mut self) {
+        self.leaving.get_or_insert_default();
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// The farewells that are still to be said.
+    pub(super) fn farewells(&mut self) -> Vec<(Rank, Message)> {
+        let Some(leaving) = &mut self.leaving else { return Vec::new() };
         let message = Message::Farewell { rank: self.me };
-        self.neighbours.iter().map(|neighbour| (*neighbour, message.clone())).collect()
+        let untold = self.neighbours.iter().filter(|neighbour| leaving.told.insert(**neighbour));
+        untold.map(|neighbour| (*neighbour, message.clone())).collect()
+    }
+
+    /// What `from` is answered when it says farewell itself.
+    pub(super) fn farewell_answer(&mut self, from: Rank) -> Option<Message> {
+        match &mut self.leaving {
+            None => Some(Message::FarewellHeard),
+            Some(leaving) => {
+                leaving.told.insert(from).then_some(Message::Farewell { rank: self.me })
+            }
+        }
+    }
+
+    /// `from` has heard this member's farewell.
+    pub(super) fn note_heard(&mut self, from: Rank) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.heard.insert(from);
+        }
+    }
+
+    /// This member leaves, and all its neighbours have heard.
+    pub(super) fn may_go(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| self.neighbours.is_subset(&leaving.heard))
     }
 
     /// Members in doubt, and until when.

@@ -1,0 +1,10 @@
+//! The protocol under seeds.
+
+mod departure;
+mod encoding;
+
+use std::time::Duration;
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
