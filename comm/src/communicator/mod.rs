@@ -30,7 +30,10 @@ pub use options::{Options, TransportChoice};
 pub use raw::RawWork;
 pub use work::Work;
 
-pub use crate::rendezvous::{AllGather, InitTimings, KeyValueStore, Ports, Rendezvous, UniqueId};
+pub use crate::rendezvous::{
+    AllGather, InitTimings, JobSecret, KeyValueStore, LaunchEnvironment, Launcher, Meeting,
+    PmiServer, Ports, Rendezvous, UniqueId,
+};
 
 use crate::collective::{self, Counts, InPlace, Request};
 use crate::engine::{
@@ -134,6 +137,24 @@ impl Communicator {
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
         let start = Start { deadline, since: start, timings: joined.timings };
         Self::assemble(&job, ROOT, rank, joined.members.into(), options, constants, start)
+    }
+
+    /// Joins the job that a launcher started this process as part of: torchrun, Slurm, Open MPI,
+    /// Hydra, PALS, or collbench. See [`LaunchEnvironment`] for what is recognised.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when no launcher is recognised, or when its variables are
+    /// incomplete; those of [`init`](Self::init).
+    pub fn init_from_environment(options: Options) -> Result<Self> {
+        let found = LaunchEnvironment::detect()?.ok_or_else(|| Error::InvalidArgument {
+            operation: "init_from_environment",
+            reason: "no launcher started this process as part of a job; use torchrun, srun, \
+                     mpirun or mpiexec, or set SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and \
+                     SYNCLINE_RENDEZVOUS (a path that all ranks share)"
+                .to_owned(),
+        })?;
+        let (rank, ranks) = (found.rank, found.ranks);
+        Self::init(&Rendezvous::Launched(found), rank, ranks, options)
     }
 
     /// Makes a communicator of `members`, of whom every one does the same now.

@@ -1,6 +1,7 @@
 //! Memory as the engine and the transports see it: raw views, and the staging arena.
 
 mod arena;
+mod inherited;
 mod lend;
 mod mapping;
 mod process;
@@ -11,6 +12,7 @@ mod span;
 pub(crate) mod testing;
 
 pub use arena::{Arena, Lease};
+pub(crate) use inherited::duplicate_inherited;
 pub use lend::RawBuffers;
 pub(crate) use lend::{Loan, own};
 pub use mapping::Mapping;

@@ -18,10 +18,9 @@ use super::listener::Listener;
 use super::member::{Join, MESSAGE_BYTES_MAX, Table, Verdict};
 use super::noise::Session;
 use super::proof::JobKey;
-use super::source::{Look, Source};
+use super::source::{Look, Source, Target};
 use super::spread::{self, RECEIPT};
 use super::timings::{InitTimings, Lap};
-use super::unique_id::UniqueId;
 use super::wait::Wait;
 use super::{Membership, Participant};
 use crate::error::Result;
@@ -95,7 +94,7 @@ pub(crate) fn join(
 /// Whether the source names another root than `id` now.
 fn changed(
     source: &mut dyn Source,
-    id: &UniqueId,
+    id: &Target,
     me: &Participant<'_>,
     wait: Wait<'_>,
 ) -> Result<bool> {
@@ -109,7 +108,7 @@ fn changed(
 struct Applicant<'a> {
     me: &'a Participant<'a>,
     /// Kept over attempts at one root: the root knows a process by it.
-    listener: Option<(UniqueId, Arc<Listener>)>,
+    listener: Option<(Target, Arc<Listener>)>,
     attempts: u32,
     /// When to stop trying a root that is certain to be the right one.
     give_up: Option<Instant>,
@@ -119,13 +118,8 @@ struct Applicant<'a> {
 
 impl Applicant<'_> {
     /// One try at one root.
-    fn attempt(
-        &mut self,
-        id: &UniqueId,
-        source: &mut dyn Source,
-        wait: Wait<'_>,
-    ) -> Result<Attempt> {
-        let key = JobKey::new(id.secret());
+    fn attempt(&mut self, id: &Target, source: &mut dyn Source, wait: Wait<'_>) -> Result<Attempt> {
+        let key = JobKey::new(&id.secret);
         let (fd, session) = match self.reach(id, &key, source, wait)? {
             Ok(connected) => connected,
             Err(outcome) => {
@@ -166,7 +160,7 @@ impl Applicant<'_> {
     /// Connects to the root.
     fn reach(
         &mut self,
-        id: &UniqueId,
+        id: &Target,
         key: &JobKey,
         source: &mut dyn Source,
         wait: Wait<'_>,
@@ -181,7 +175,7 @@ impl Applicant<'_> {
             to: 0,
             tag: 0,
         };
-        let addresses = id.addresses().into_iter().map(Address::Tcp).collect();
+        let addresses = id.addresses.iter().copied().map(Address::Tcp).collect();
         let mut dialing = Dialing::new(addresses, key.clone(), hello)
             .map_err(|errno| self.me.error(format!("cannot poll: {errno}; check ulimit -n")))?;
         let start = Instant::now();
@@ -213,7 +207,7 @@ impl Applicant<'_> {
                 let reason = format!(
                     "cannot reach the root (no answer from {:?}; is a firewall in between, or no \
                      route?)",
-                    id.addresses()
+                    id.addresses
                 );
                 return Ok(Err(Attempt::Unreachable(reason)));
             }
@@ -230,7 +224,7 @@ impl Applicant<'_> {
 
     /// This rank's listener: where the connection to the root comes from, others reach this host
     /// the same way.
-    fn listener(&mut self, id: &UniqueId, key: JobKey, root: &OwnedFd) -> Result<Arc<Listener>> {
+    fn listener(&mut self, id: &Target, key: JobKey, root: &OwnedFd) -> Result<Arc<Listener>> {
         if let Some((_, listener)) = self.listener.as_ref().filter(|(other, _)| other == id) {
             return Ok(Arc::clone(listener));
         }
@@ -250,7 +244,7 @@ impl Applicant<'_> {
     fn await_verdict(
         &mut self,
         audience: &mut Audience,
-        id: &UniqueId,
+        id: &Target,
         source: &mut dyn Source,
         wait: Wait<'_>,
     ) -> Result<std::result::Result<Vec<u8>, Attempt>> {

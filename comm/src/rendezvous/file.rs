@@ -34,6 +34,9 @@ pub(crate) fn read(path: &Path) -> Result<UniqueId, String> {
         io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
         _ => format!("{} cannot be read: {error}", path.display()),
     };
+    // A network file system may remember for a minute that a file was not there; opening its
+    // folder makes it look again.
+    path.parent().map(fs::File::open);
     let file = fs::File::open(path).map_err(failed)?;
     let owner = file.metadata().map_err(failed)?.uid();
     let me = rustix::process::geteuid();

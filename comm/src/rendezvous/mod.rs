@@ -19,6 +19,7 @@ mod handshake;
 mod inbox;
 mod interface;
 mod key_value;
+mod launch;
 mod listener;
 mod member;
 mod netlink;
@@ -48,6 +49,7 @@ pub use framed::Framed;
 pub use handshake::{HandshakeError, Hello, Purpose};
 pub use inbox::{Accepted, Inbox};
 pub use key_value::{ALL_GATHER_BYTES, AllGather, KeyValueStore};
+pub use launch::{JobSecret, LaunchEnvironment, Launcher, Meeting, PmiServer};
 pub use listener::{Listener, Refusals};
 pub use member::{AGREED_BYTES_MAX, MemberInfo, PAYLOAD_BYTES_MAX};
 pub use noise::Session;
@@ -83,6 +85,8 @@ pub enum Rendezvous {
     },
     /// Through an all-gather that the host program brings: rank 0 makes an id and contributes it.
     AllGather(Arc<dyn AllGather>),
+    /// As the launcher that started the job provides for; see [`LaunchEnvironment::detect`].
+    Launched(LaunchEnvironment),
 }
 
 impl fmt::Debug for Rendezvous {
@@ -94,6 +98,7 @@ impl fmt::Debug for Rendezvous {
                 f.debug_struct("KeyValue").field("namespace", namespace).finish_non_exhaustive()
             }
             Self::AllGather(_) => f.write_str("AllGather(..)"),
+            Self::Launched(environment) => f.debug_tuple("Launched").field(environment).finish(),
         }
     }
 }
@@ -218,9 +223,10 @@ pub fn join(at: &Rendezvous, me: &Participant<'_>, wait: Wait<'_>) -> Result<Mem
             None => client::join(&mut source::Given(id.clone()), me, timings, wait),
         },
         Rendezvous::File(path) if me.rank == 0 => {
-            let publish = |id: &UniqueId| {
+            let publish = |id: &UniqueId, _: Wait<'_>| {
                 file::publish(path, id).map_err(|error| {
-                    format!("cannot write the rendezvous file {}: {error}", path.display())
+                    let path = path.display();
+                    me.error(format!("cannot write the rendezvous file {path}: {error}"))
                 })
             };
             lead(me, publish, |id| file::retract(path, id), wait)
@@ -229,11 +235,15 @@ pub fn join(at: &Rendezvous, me: &Participant<'_>, wait: Wait<'_>) -> Result<Mem
             client::join(&mut source::InFile(path.clone()), me, timings, wait)
         }
         Rendezvous::KeyValue { store, namespace } if me.rank == 0 => {
-            lead(me, |id| key_value::publish(&**store, namespace, id), |_| {}, wait)
+            let publish = |id: &UniqueId, _: Wait<'_>| {
+                key_value::publish(&**store, namespace, id).map_err(|reason| me.error(reason))
+            };
+            lead(me, publish, |_| {}, wait)
         }
         Rendezvous::KeyValue { store, namespace } => {
             client::join(&mut source::InStore { store: &**store, namespace }, me, timings, wait)
         }
+        Rendezvous::Launched(environment) => launch::join(environment, me, wait),
         Rendezvous::AllGather(host) => {
             let mut lap = Lap::start();
             let (listener, id) = all_gather(&**host, me)?;
@@ -249,14 +259,14 @@ pub fn join(at: &Rendezvous, me: &Participant<'_>, wait: Wait<'_>) -> Result<Mem
 /// Opens the root's listener, makes its id known, and gathers the job.
 fn lead(
     me: &Participant<'_>,
-    publish: impl FnOnce(&UniqueId) -> Result<(), String>,
+    publish: impl FnOnce(&UniqueId, Wait<'_>) -> Result<()>,
     retract: impl FnOnce(&UniqueId),
     wait: Wait<'_>,
 ) -> Result<Membership> {
     let (mut timings, mut lap) = (InitTimings::default(), Lap::start());
     let (id, listener) = open_root(me.interface, me.ports)
         .map_err(|error| me.error(format!("cannot open the root's listener: {error}")))?;
-    publish(&id).map_err(|reason| me.error(reason))?;
+    publish(&id, wait)?;
     lap.end(&mut timings.resolve);
     let result = root::gather(Arc::new(listener), me, timings, wait);
     retract(&id);

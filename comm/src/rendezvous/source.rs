@@ -1,11 +1,13 @@
 //! Where the ranks of a job learn the id that their root made.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Participant;
 use super::file;
 use super::key_value::{self, KeyValueStore};
+use super::proof::Secret;
 use super::unique_id::UniqueId;
 use super::wait::Wait;
 use crate::error::Result;
@@ -18,10 +20,23 @@ const STORE_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// How often a store is asked whether the root it named was the right one.
 const STORE_RECHECK: Duration = Duration::from_secs(1);
 
+/// A root: where it may be, and the secret of its job.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) secret: Secret,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl From<&UniqueId> for Target {
+    fn from(id: &UniqueId) -> Self {
+        Self { secret: id.secret().clone(), addresses: id.addresses() }
+    }
+}
+
 /// What a look at a source found.
 pub(crate) enum Look {
-    /// An id; perhaps that of an earlier job.
-    Found(UniqueId),
+    /// A root; perhaps that of an earlier job.
+    Found(Target),
     /// In words, why there is none yet.
     NotYet(String),
 }
@@ -49,7 +64,7 @@ pub(crate) struct Given(pub(crate) UniqueId);
 
 impl Source for Given {
     fn look(&mut self, _: &Participant<'_>, _: Wait<'_>) -> Result<Look> {
-        Ok(Look::Found(self.0.clone()))
+        Ok(Look::Found(Target::from(&self.0)))
     }
 
     fn interval(&self, _: u32) -> Duration {
@@ -70,7 +85,10 @@ pub(crate) struct InFile(pub(crate) PathBuf);
 
 impl Source for InFile {
     fn look(&mut self, _: &Participant<'_>, _: Wait<'_>) -> Result<Look> {
-        Ok(file::read(&self.0).map_or_else(Look::NotYet, Look::Found))
+        Ok(match file::read(&self.0) {
+            Ok(id) => Look::Found(Target::from(&id)),
+            Err(reason) => Look::NotYet(reason),
+        })
     }
 
     fn interval(&self, _: u32) -> Duration {
@@ -92,7 +110,7 @@ impl Source for InStore<'_> {
     fn look(&mut self, me: &Participant<'_>, _: Wait<'_>) -> Result<Look> {
         let found = key_value::fetch(self.store, self.namespace);
         found.map_err(|reason| me.error(reason)).map(|found| match found {
-            Some(id) => Look::Found(id),
+            Some(id) => Look::Found(Target::from(&id)),
             None => {
                 Look::NotYet(format!("the store holds no {}", key_value::id_key(self.namespace)))
             }
