@@ -18,5 +18,5 @@ pub(crate) use lend::{Loan, own};
 pub use mapping::Mapping;
 pub use process::process_generation;
 pub(crate) use receive_buffer::ReceiveBuffer;
-pub(crate) use socket::{receive_span, send_spans};
+pub(crate) use socket::{gather_spans, receive_span, send_spans};
 pub use span::{Span, SpanMut};

@@ -43,6 +43,29 @@ pub(crate) fn send_spans(
     rustix::net::sendmsg(fd, &slices[..used], &mut none, SendFlags::NOSIGNAL)
 }
 
+/// Copies the concatenation of `parts` without its first `skip` bytes to the front of `out`, as
+/// far as there is room. Returns the bytes copied.
+pub(crate) fn gather_spans(parts: &[Span], mut skip: usize, out: &mut [u8]) -> usize {
+    let mut copied = 0;
+    for part in parts {
+        if skip >= part.len() {
+            skip -= part.len();
+            continue;
+        }
+        let part = part.cut(skip, (part.len() - skip).min(out.len() - copied));
+        skip = 0;
+        // SAFETY: `Span::new` promises that the bytes are readable and that nobody writes them
+        // while they are in use, which they are until the copy on the next line is done.
+        let bytes = unsafe { std::slice::from_raw_parts(part.as_ptr(), part.len()) };
+        out[copied..copied + bytes.len()].copy_from_slice(bytes);
+        copied += bytes.len();
+        if copied == out.len() {
+            break;
+        }
+    }
+    copied
+}
+
 /// Receives into `dst` and, when that is full, into `spill`, in one call. Returns the bytes
 /// received; 0 at the end of the stream, or when there is no room at all.
 pub(crate) fn receive_span(
@@ -77,6 +100,19 @@ mod tests {
             let mut got = vec![0; sent];
             b.read_exact(&mut got).unwrap();
             assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn parts_are_gathered_from_any_offset_into_any_room() {
+        let parts = [span(b"abc"), Span::EMPTY, span(b"defgh"), span(b"i")];
+        for skip in 0..=9 {
+            for room in 0..=10 {
+                let mut out = vec![0; room];
+                let copied = gather_spans(&parts, skip, &mut out);
+                assert_eq!(copied, room.min(9 - skip));
+                assert_eq!(out[..copied], b"abcdefghi"[skip..][..copied]);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::noise::{LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Session};
+use super::noise::{RECORD_LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Session};
 
 const CHUNK_BYTES: usize = 16 * 1024;
 const PREFIX_BYTES: usize = 4;
@@ -146,14 +146,16 @@ impl Framed {
         };
         self.sealed.extend_from_slice(bytes);
         let mut opened = 0;
-        while let Some((length, rest)) = self.sealed[opened..].split_first_chunk::<LENGTH_BYTES>() {
+        while let Some((length, rest)) =
+            self.sealed[opened..].split_first_chunk::<RECORD_LENGTH_BYTES>()
+        {
             let body = Session::body_bytes(*length).map_err(invalid)?;
             let Some(body) = rest.get(..body) else { break };
             let end = self.incoming.len();
             self.incoming.resize(end + body.len(), 0);
             let plain = session.open(body, &mut self.incoming[end..]).map_err(invalid)?;
             self.incoming.truncate(end + plain);
-            opened += LENGTH_BYTES + body.len();
+            opened += RECORD_LENGTH_BYTES + body.len();
         }
         self.sealed.drain(..opened);
         Ok(())

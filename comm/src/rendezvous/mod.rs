@@ -59,6 +59,9 @@ pub use timings::InitTimings;
 pub use unique_id::{UniqueId, WIRE_VERSION};
 pub use wait::Wait;
 
+pub(crate) use noise::{
+    RECORD_LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Tampered,
+};
 pub(crate) use timings::Lap;
 
 use crate::error::{Error, Rank, Result};

@@ -18,9 +18,9 @@ use super::proof::JobKey;
 /// Most plain bytes in a record.
 pub(crate) const RECORD_PLAIN_BYTES_MAX: usize = 32 * 1024;
 /// What a record adds to its plain bytes: length and tag.
-pub(crate) const RECORD_OVERHEAD_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = RECORD_LENGTH_BYTES + TAG_BYTES;
 /// Bytes of the length before a record.
-pub(crate) const LENGTH_BYTES: usize = 2;
+pub(crate) const RECORD_LENGTH_BYTES: usize = 2;
 const TAG_BYTES: usize = 16;
 /// A message of the key exchange: a public key and a tag.
 pub(super) const EXCHANGE_BYTES: usize = 48;
@@ -96,18 +96,18 @@ impl Session {
     pub(crate) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> usize {
         let limits = 1..=RECORD_PLAIN_BYTES_MAX;
         assert!(limits.contains(&plain.len()), "{} bytes in a record", plain.len());
-        let written = self.state.write_message(plain, &mut out[LENGTH_BYTES..]);
+        let written = self.state.write_message(plain, &mut out[RECORD_LENGTH_BYTES..]);
         let written = written.expect("sizes fit, and 2^64 records are out of reach");
         let length = u16::try_from(written).expect("at most RECORD_PLAIN_BYTES_MAX + TAG_BYTES");
-        out[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        out[..RECORD_LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
         if self.state.sending_nonce().is_multiple_of(self.records_per_key) {
             self.state.rekey_outgoing();
         }
-        LENGTH_BYTES + written
+        RECORD_LENGTH_BYTES + written
     }
 
     /// Bytes that follow the length at the head of a record.
-    pub(crate) fn body_bytes(length: [u8; LENGTH_BYTES]) -> Result<usize, Tampered> {
+    pub(crate) fn body_bytes(length: [u8; RECORD_LENGTH_BYTES]) -> Result<usize, Tampered> {
         let bytes = usize::from(u16::from_le_bytes(length));
         let limits = TAG_BYTES + 1..=TAG_BYTES + RECORD_PLAIN_BYTES_MAX;
         limits.contains(&bytes).then_some(bytes).ok_or(Tampered)

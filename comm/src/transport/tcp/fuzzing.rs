@@ -31,7 +31,7 @@ pub(crate) fn stream(data: &[u8]) {
     let (near, far) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("fds");
     let (buffer, peek) = (usize::from(feed.u8()) * 4 + HEADER_BYTES, usize::from(feed.u8()));
-    let incoming = Incoming::new(near, buffer, peek.max(HEADER_BYTES));
+    let incoming = Incoming::new(near, None, buffer, peek.max(HEADER_BYTES));
     let mut pipe = Pipe { incoming, far: Some(far), sent: Vec::new(), taken: 0, left: 0 };
     while !feed.is_empty() {
         pipe.step(&mut feed);

@@ -6,7 +6,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::frame::{self, HEADER_BYTES, Start};
+use super::sealing::Opener;
 use crate::memory::{ReceiveBuffer, Span, SpanMut, receive_span};
+use crate::rendezvous::Session;
 use crate::transport::{FaultKind, FrameHeader};
 
 /// Why nothing more will come.
@@ -21,6 +23,8 @@ pub(super) enum End {
 /// Receives frames. What has been received before the end is always delivered first.
 pub(super) struct Incoming {
     fd: OwnedFd,
+    /// Decrypts what comes, if it is encrypted.
+    opener: Option<Box<Opener>>,
     buffer: ReceiveBuffer,
     /// What `head` reads at once while it does not know where the payload is to go.
     peek_bytes: usize,
@@ -40,9 +44,15 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(fd: OwnedFd, buffer_bytes: usize, peek_bytes: usize) -> Self {
+    pub(super) fn new(
+        fd: OwnedFd,
+        session: Option<Session>,
+        buffer_bytes: usize,
+        peek_bytes: usize,
+    ) -> Self {
         Self {
             fd,
+            opener: session.map(|session| Box::new(Opener::new(session, buffer_bytes))),
             buffer: ReceiveBuffer::new(buffer_bytes),
             peek_bytes: peek_bytes.min(buffer_bytes),
             frame: None,
@@ -76,7 +86,7 @@ impl Incoming {
         if self.last_word.is_some() {
             return self.last_word.clone();
         }
-        let dry = self.dry.as_ref()?;
+        let dry = self.dry()?;
         let over = match self.frame {
             Some(_) => self.left > 0 && self.buffer.is_empty(),
             None => self.buffer.len() < HEADER_BYTES,
@@ -86,9 +96,23 @@ impl Incoming {
         over.then(|| End::Fault(FaultKind::Lost(format!("{dry}{place}"))))
     }
 
+    /// Why nothing more will come behind what the buffer holds, if that is so.
+    fn dry(&self) -> Option<&String> {
+        self.dry.as_ref().filter(|_| !self.has_record())
+    }
+
+    fn has_record(&self) -> bool {
+        self.opener.as_ref().is_some_and(|opener| opener.has_record())
+    }
+
+    /// Whether `fill` might find something.
+    fn may_fill(&self) -> bool {
+        self.readable || self.has_record()
+    }
+
     /// Like `end`, for a reader that needs `bytes` more bytes of the head frame together.
     pub(super) fn end_short_of(&self, bytes: usize) -> Option<FaultKind> {
-        let dry = self.dry.as_ref()?;
+        let dry = self.dry()?;
         (self.buffer.len() < bytes.min(self.left))
             .then(|| FaultKind::Lost(format!("{dry} in the middle of a frame")))
     }
@@ -98,7 +122,7 @@ impl Incoming {
         if self.frame.is_some() || self.last_word.is_some() {
             return self.frame;
         }
-        if self.buffer.len() < HEADER_BYTES && self.readable {
+        if self.buffer.len() < HEADER_BYTES && self.may_fill() {
             self.fill(HEADER_BYTES, self.peek_bytes);
         }
         let bytes = *self.buffer.data().first_chunk::<HEADER_BYTES>()?;
@@ -117,7 +141,7 @@ impl Incoming {
     /// Payload of the head frame that is here, at least `min_bytes` if they are.
     pub(super) fn view(&mut self, min_bytes: usize) -> Span {
         let missing = self.left.saturating_sub(self.buffer.len());
-        if missing > 0 && self.readable {
+        if missing > 0 && self.may_fill() {
             let together = min_bytes.min(self.left);
             self.fill(together, missing + self.peek_bytes);
         }
@@ -140,12 +164,15 @@ impl Incoming {
 
     /// Moves payload of the head frame to `dst`; returns how much.
     pub(super) fn read(&mut self, dst: SpanMut) -> usize {
+        if self.opener.is_some() && self.buffer.is_empty() && self.may_fill() {
+            self.fill_opened(1);
+        }
         let wanted = dst.len().min(self.left);
         let buffered = self.buffer.len().min(wanted);
         dst.copy_from(self.buffer.span(buffered));
         self.buffer.consume(buffered);
         let mut moved = buffered;
-        if moved < wanted && self.readable {
+        if moved < wanted && self.readable && self.opener.is_none() {
             // The buffer is empty now. The next header comes along if this ends the frame.
             let rest = dst.cut(moved, wanted - moved);
             let beyond = if wanted == self.left { self.peek_bytes } else { 0 };
@@ -164,6 +191,9 @@ impl Incoming {
 
     /// Reads into the buffer, at most `limit` bytes.
     fn fill(&mut self, together: usize, limit: usize) {
+        if self.opener.is_some() {
+            return self.fill_opened(together);
+        }
         let space = self.buffer.space(together, limit);
         if space.is_empty() {
             return;
@@ -173,6 +203,32 @@ impl Incoming {
             rustix::net::recv(&self.fd, space, RecvFlags::empty()).map(|(bytes, _)| bytes);
         let received = self.account(received, room);
         self.buffer.filled(received);
+    }
+
+    /// Opens records into the buffer until it holds `bytes`, or until there are no more.
+    fn fill_opened(&mut self, bytes: usize) {
+        while self.buffer.len() < bytes {
+            let Some(opener) = &mut self.opener else { return };
+            match opener.open(&mut self.buffer) {
+                Ok(true) => continue,
+                Ok(false) if self.readable => {}
+                Ok(false) => return,
+                Err(tampered) => {
+                    self.opener = None;
+                    self.readable = false;
+                    self.dry = Some(tampered.to_string());
+                    return;
+                }
+            }
+            let space = opener.space();
+            let room = space.len();
+            let received =
+                rustix::net::recv(&self.fd, space, RecvFlags::empty()).map(|(bytes, _)| bytes);
+            let received = self.account(received, room);
+            if let Some(opener) = &mut self.opener {
+                opener.filled(received);
+            }
+        }
     }
 
     /// Draws the conclusions from a read that had `room`; the bytes it brought.
@@ -205,7 +261,14 @@ impl Incoming {
     /// Tells the sender that this end leaves properly, and which lanes it ever opened to it; then
     /// closes.
     pub(super) fn leave(self, lanes: u8) {
+        let goodbye = frame::backward_goodbye(lanes);
         // If it does not arrive, the sender takes the end of the connection for what it is.
-        rustix::net::send(&self.fd, &[frame::backward_goodbye(lanes)], SendFlags::NOSIGNAL).ok();
+        match self.opener {
+            None => rustix::net::send(&self.fd, &[goodbye], SendFlags::NOSIGNAL).ok(),
+            Some(mut opener) => {
+                let record = opener.last_word(goodbye);
+                rustix::net::send(&self.fd, &record, SendFlags::NOSIGNAL).ok()
+            }
+        };
     }
 }

@@ -7,6 +7,9 @@
 //! Readiness comes from one edge-triggered epoll instance (epoll(7)) per transport: pipes keep
 //! what it told them, and one system call per round of polling asks about all of them.
 //!
+//! Where the job's connections are encrypted, what goes through them is cut into records
+//! ([`sealing`]); the stream inside is the same.
+//!
 //! Connections arrive through the job's [`Listener`]. Unless a thread attends to it, its descriptor
 //! nests in the epoll instance, so that every waiting rank serves it.
 
@@ -16,6 +19,7 @@ pub(crate) mod fuzzing;
 mod incoming;
 mod outgoing;
 mod peer;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -227,7 +231,7 @@ impl TcpTransport {
             Lane::Small => (self.small_buffer_bytes, self.small_buffer_bytes),
             Lane::Bulk | Lane::PointToPoint => (self.bulk_buffer_bytes, BULK_PEEK_BYTES),
         };
-        let incoming = Box::new(Incoming::new(accepted.fd, buffer, peek));
+        let incoming = Box::new(Incoming::new(accepted.fd, accepted.session, buffer, peek));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(token(at, lane, Direction::In));
         outgoing::keep_alive(incoming.fd()).map_err(|_| "it cannot be kept alive")?;
@@ -278,7 +282,7 @@ impl TcpTransport {
             epoch: self.epoch,
             purpose: Purpose::Pipe,
             lane: lane as u8,
-            encrypted: false,
+            encrypted: self.inbox.listener().is_encrypted(),
             from: self.rank,
             to: peer.rank,
             tag: 0,

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::frame::{self, HEADER_BYTES, Start};
+use super::sealing::Sealer;
 use crate::memory::{Span, send_spans};
 use crate::rendezvous::{Address, Dial, HandshakeError, Hello, JobKey, Listener};
 use crate::transport::{FaultKind, FrameHeader};
@@ -25,7 +26,8 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(60);
 
 enum State {
     Dialing(Dial),
-    Open(OwnedFd),
+    /// With what encrypts it, if it is encrypted.
+    Open(OwnedFd, Option<Box<Sealer>>),
     /// The receiver has left properly. Bit `l` says whether it ever opened lane `l`.
     Left {
         lanes: u8,
@@ -98,7 +100,7 @@ impl Outgoing {
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.state {
             State::Dialing(dial) => Some(dial.fd()),
-            State::Open(fd) => Some(fd.as_fd()),
+            State::Open(fd, _) => Some(fd.as_fd()),
             State::Left { .. } | State::Broken(_) => None,
         }
     }
@@ -108,7 +110,7 @@ impl Outgoing {
         match &self.state {
             State::Left { .. } => Some(FaultKind::Lost("it has left the communicator".to_owned())),
             State::Broken(kind) => Some(kind.clone()),
-            State::Dialing(_) | State::Open(_) => None,
+            State::Dialing(_) | State::Open(..) => None,
         }
     }
 
@@ -121,7 +123,7 @@ impl Outgoing {
     pub(super) fn left(&self) -> Option<u8> {
         match self.state {
             State::Left { lanes } => Some(lanes),
-            State::Dialing(_) | State::Open(_) | State::Broken(_) => None,
+            State::Dialing(_) | State::Open(..) | State::Broken(_) => None,
         }
     }
 
@@ -143,20 +145,37 @@ impl Outgoing {
     }
 
     fn look_for_the_end(&mut self) -> Noticed {
-        let State::Open(fd) = &self.state else { return Noticed::Nothing };
-        let mut byte = [0; 1];
-        self.state = match rustix::net::recv(fd, &mut byte, RecvFlags::empty()) {
-            Err(Errno::AGAIN | Errno::INTR) => return Noticed::Nothing,
-            Ok((0, _)) => broken("it closed the connection"),
-            Ok(_) => match frame::lanes_of_leaver(byte[0]) {
+        match self.last_word() {
+            None => Noticed::Nothing,
+            Some(state) => {
+                self.state = state;
+                Noticed::Ended
+            }
+        }
+    }
+
+    /// How the receiver, or the connection, has ended an open pipe, if it has.
+    fn last_word(&mut self) -> Option<State> {
+        let State::Open(fd, sealer) = &mut self.state else { return None };
+        let heard = match sealer {
+            Some(sealer) => sealer.hear(fd.as_fd()),
+            None => {
+                let mut byte = [0; 1];
+                let received = rustix::net::recv(&*fd, &mut byte, RecvFlags::empty());
+                received.map(|(bytes, _)| (bytes == 1).then_some(byte[0]))
+            }
+        };
+        match heard {
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Ok(None) => Some(broken("it closed the connection")),
+            Ok(Some(byte)) => Some(match frame::lanes_of_leaver(byte) {
                 Some(lanes) => State::Left { lanes },
                 None => State::Broken(FaultKind::Protocol(
                     "it sent data on a pipe that leads to it".to_owned(),
                 )),
-            },
-            Err(errno) => broken(errno),
-        };
-        Noticed::Ended
+            }),
+            Err(errno) => Some(broken(errno)),
+        }
     }
 
     /// The connection is proven: frames may follow.
@@ -165,10 +184,10 @@ impl Outgoing {
         let State::Dialing(dial) = std::mem::replace(&mut self.state, placeholder) else {
             return Noticed::Nothing;
         };
-        let (fd, _) = dial.into_parts();
+        let (fd, session) = dial.into_parts();
         match keep_alive(fd.as_fd()) {
             Ok(()) => {
-                self.state = State::Open(fd);
+                self.state = State::Open(fd, session.map(|keys| Box::new(Sealer::new(keys))));
                 Noticed::Nothing
             }
             Err(errno) => {
@@ -215,7 +234,7 @@ impl Outgoing {
         parts: &[Span],
         accepted: &mut usize,
     ) -> Result<bool, FaultKind> {
-        let State::Open(fd) = &self.state else {
+        let State::Open(fd, sealer) = &mut self.state else {
             return match self.end() {
                 Some(kind) => Err(kind),
                 None => Ok(false),
@@ -225,12 +244,26 @@ impl Outgoing {
         let total = header.payload_bytes as usize;
         while self.writable {
             let lead = &encoded[self.header_sent..];
-            match send_spans(fd.as_fd(), lead, parts, *accepted) {
+            let sent = match sealer {
+                Some(sealer) => sealer.flush(fd.as_fd()).map(|flushed| {
+                    self.writable = flushed;
+                    let all = lead.is_empty() && *accepted == total;
+                    if all || !flushed {
+                        0
+                    } else {
+                        lead.len() + sealer.seal(lead, parts, *accepted)
+                    }
+                }),
+                None => send_spans(fd.as_fd(), lead, parts, *accepted),
+            };
+            match sent {
                 Ok(sent) => {
                     let of_header = sent.min(lead.len());
                     self.header_sent += of_header;
                     *accepted += sent - of_header;
-                    if self.header_sent == HEADER_BYTES && *accepted == total {
+                    // What was sealed counts as sent once it is flushed, in the next round.
+                    let under_way = sealer.is_some() && sent > 0 || !self.writable;
+                    if self.header_sent == HEADER_BYTES && *accepted == total && !under_way {
                         self.header_sent = 0;
                         return Ok(true);
                     }
@@ -239,12 +272,9 @@ impl Outgoing {
                 Err(Errno::INTR) => {}
                 Err(errno) => {
                     // A receiver that left properly has said so before it closed.
-                    let mut byte = [0; 1];
-                    let said = rustix::net::recv(fd, &mut byte, RecvFlags::empty());
-                    let said = said.is_ok_and(|(bytes, _)| bytes == 1);
-                    self.state = match frame::lanes_of_leaver(byte[0]).filter(|_| said) {
-                        Some(lanes) => State::Left { lanes },
-                        None => broken(errno),
+                    self.state = match self.last_word() {
+                        Some(State::Left { lanes }) => State::Left { lanes },
+                        _ => broken(errno),
                     };
                     return Err(self.end().expect("it has just ended"));
                 }
@@ -255,12 +285,16 @@ impl Outgoing {
 
     /// Says goodbye, if the last frame is complete, and closes.
     pub(super) fn leave(self, lanes: u8, listener: &Listener) {
-        let State::Open(fd) = self.state else { return };
+        let State::Open(fd, sealer) = self.state else { return };
         if self.header_sent != 0 {
             // Half a frame: the receiver must not take this for a proper end.
             return;
         }
         let goodbye = frame::encode(Start::Goodbye { lanes });
+        let goodbye = match sealer {
+            Some(mut sealer) => sealer.last_word(&goodbye),
+            None => goodbye.to_vec(),
+        };
         let sent = match rustix::net::send(&fd, &goodbye, SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => 0,

@@ -12,6 +12,10 @@ use crate::transport::conformance::{Fabric, conformance_tests};
 
 /// The memberships of a job of `ranks` on `interface`, all in this process.
 fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
+    job_with(ranks, interface, false)
+}
+
+fn job_with(ranks: Rank, interface: &str, encrypt: bool) -> Vec<Membership> {
     let at = Rendezvous::Id(UniqueId::listen(Some(interface)).unwrap());
     let arrive = |rank| {
         let me = Participant {
@@ -20,7 +24,7 @@ fn job(ranks: Rank, interface: &str) -> Vec<Membership> {
             deadline: Instant::now() + Duration::from_secs(30),
             interface: Some(interface),
             ports: crate::rendezvous::Ports::ANY,
-            encrypt: false,
+            encrypt,
             payload: Vec::new(),
             agree: &|_| Vec::new(),
         };
@@ -40,15 +44,20 @@ fn transport(membership: &Membership, rank: Rank, communicator: u64) -> TcpTrans
 }
 
 fn transports(ranks: Rank, interface: &str) -> Vec<TcpTransport> {
-    let job = job(ranks, interface);
+    transports_of(&job(ranks, interface))
+}
+
+fn transports_of(job: &[Membership]) -> Vec<TcpTransport> {
     job.iter().zip(0..).map(|(membership, rank)| transport(membership, rank, 1)).collect()
 }
 
 fn fabric(ranks: Rank, interface: &str) -> Fabric {
-    let ends = transports(ranks, interface)
-        .into_iter()
-        .map(|end| Box::new(end) as Box<dyn Transport>)
-        .collect();
+    fabric_of(&job(ranks, interface))
+}
+
+fn fabric_of(job: &[Membership]) -> Fabric {
+    let ends =
+        transports_of(job).into_iter().map(|end| Box::new(end) as Box<dyn Transport>).collect();
     Fabric { ends, idle: Box::new(thread::yield_now) }
 }
 
@@ -58,6 +67,15 @@ fn fabric_v4(ranks: Rank) -> Fabric {
 
 fn fabric_v6(ranks: Rank) -> Fabric {
     fabric(ranks, "::1")
+}
+
+fn fabric_encrypted(ranks: Rank) -> Fabric {
+    fabric_of(&job_with(ranks, "127.0.0.1", true))
+}
+
+mod encrypted {
+    use super::*;
+    conformance_tests!(conformance, fabric_encrypted, sleep: [Poll]);
 }
 
 mod v4 {
