@@ -48,7 +48,7 @@ fn after_includes(version: &str) -> String {
 
 /// The text of the header.
 fn generate(root: &Path) -> Result<String, String> {
-    let enums = ["dtype", "op", "transport", "collective", "status"];
+    let enums = ["dtype", "op", "transport", "collective", "status", "log_level"];
     let mut config = Config {
         language: Language::C,
         cpp_compat: true,

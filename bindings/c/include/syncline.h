@@ -278,10 +278,42 @@ typedef enum syncline_status {
 } syncline_status;
 
 /**
+ * How important a line of the log is.
+ */
+typedef enum syncline_log_level {
+  /**
+   * Something failed.
+   */
+  SYNCLINE_LOG_ERROR = 1,
+  /**
+   * Something is not as it should be.
+   */
+  SYNCLINE_LOG_WARN = 2,
+  /**
+   * What a user may want to know.
+   */
+  SYNCLINE_LOG_INFO = 3,
+  /**
+   * What a developer may want to know.
+   */
+  SYNCLINE_LOG_DEBUG = 4,
+  /**
+   * Everything.
+   */
+  SYNCLINE_LOG_TRACE = 5,
+} syncline_log_level;
+
+/**
  * A group of ranks that exchange data. Made by syncline_comm_init_* and by calls on other
  * communicators; ended by syncline_comm_destroy. All calls may be made from any thread.
  */
 typedef struct syncline_comm_t syncline_comm_t;
+
+/**
+ * Operations that are started together and end together. It is ended by syncline_group_end or
+ * syncline_group_cancel. Only one thread may use it at a time.
+ */
+typedef struct syncline_group_t syncline_group_t;
 
 /**
  * An operation that was started. It goes on in the background; several may be under way, and may
@@ -299,6 +331,21 @@ typedef int32_t syncline_status_t;
  * A rank of a communicator, counted from 0.
  */
 typedef uint32_t syncline_rank_t;
+
+/**
+ * A collective, for syncline_explain: one of enum syncline_collective.
+ */
+typedef int32_t syncline_collective_t;
+
+/**
+ * The type of one element of a buffer: one of enum syncline_dtype.
+ */
+typedef int32_t syncline_dtype_t;
+
+/**
+ * How contributions are combined: one of enum syncline_op.
+ */
+typedef int32_t syncline_op_t;
 
 /**
  * Which wires to use: one of enum syncline_transport.
@@ -351,14 +398,19 @@ typedef struct syncline_options_t {
 } syncline_options_t;
 
 /**
- * The type of one element of a buffer: one of enum syncline_dtype.
+ * How important a line of the log is: one of enum syncline_log_level.
  */
-typedef int32_t syncline_dtype_t;
+typedef int32_t syncline_log_level_t;
 
 /**
- * How contributions are combined: one of enum syncline_op.
+ * Receives a line of the log: its level, the part of the library it comes from, and its text,
+ * both valid during the call only. It is called from any thread, also from the library's own, and
+ * from several at once; it must return soon, and must not call the library, throw, or longjmp.
  */
-typedef int32_t syncline_op_t;
+typedef void (*syncline_log_callback_t)(syncline_log_level_t level,
+                                        const char *target,
+                                        const char *text,
+                                        void *user_data);
 
 /**
  * Options of one call. Set `size` to sizeof(syncline_call_options_t), or begin with
@@ -459,6 +511,19 @@ syncline_status_t syncline_comm_duplicate(struct syncline_comm_t *comm,
                                           struct syncline_comm_t **result);
 
 /**
+ * Writes what a call of `collective` with `count` elements will use, and why, to `explanation`:
+ * algorithm, wires, predicted duration, the runner-up. `op` and `root` matter where the collective
+ * has one. Sends nothing. Free the text with syncline_text_free.
+ */
+syncline_status_t syncline_explain(struct syncline_comm_t *comm,
+                                   syncline_collective_t collective,
+                                   size_t count,
+                                   syncline_dtype_t dtype,
+                                   syncline_op_t op,
+                                   syncline_rank_t root,
+                                   char **explanation);
+
+/**
  * The version of the library, such as "0.1.0". Compare SYNCLINE_VERSION_MAJOR and
  * SYNCLINE_VERSION_MINOR, which are those of the header.
  */
@@ -500,6 +565,221 @@ syncline_status_t syncline_comm_init_file(const char *path,
                                           syncline_rank_t ranks,
                                           const struct syncline_options_t *options,
                                           struct syncline_comm_t **result);
+
+/**
+ * Hands the log's lines of `level` (one of enum syncline_log_level) and more important ones to
+ * `callback`, with `user_data`, from now on and for all communicators of the process. A NULL
+ * callback ends it. When this returns, the callback that was set before is not running and will
+ * not be called again.
+ */
+syncline_status_t syncline_set_log_callback(syncline_log_callback_t callback,
+                                            syncline_log_level_t level,
+                                            void *user_data);
+
+/**
+ * Sends `data` (`count` elements) to `peer`, which must receive as many of the same type. Ends
+ * when `data` may be changed; the peer may not have it yet. Between two ranks messages arrive in
+ * the order in which they were sent.
+ */
+syncline_status_t syncline_send(struct syncline_comm_t *comm,
+                                const void *data,
+                                size_t count,
+                                syncline_dtype_t dtype,
+                                syncline_rank_t peer,
+                                struct syncline_work_t **work);
+
+/**
+ * Receives `data` (`count` elements) from `peer`.
+ */
+syncline_status_t syncline_recv(struct syncline_comm_t *comm,
+                                void *data,
+                                size_t count,
+                                syncline_dtype_t dtype,
+                                syncline_rank_t peer,
+                                struct syncline_work_t **work);
+
+/**
+ * All-reduces `buffers_count` vectors in place, small ones packed together: `buffers[i]` has
+ * `counts[i]` elements. Every rank gives the same counts in the same order.
+ */
+syncline_status_t syncline_all_reduce_coalesced(struct syncline_comm_t *comm,
+                                                void *const *buffers,
+                                                const size_t *counts,
+                                                size_t buffers_count,
+                                                syncline_dtype_t dtype,
+                                                syncline_op_t op,
+                                                const struct syncline_call_options_t *options,
+                                                struct syncline_work_t **work);
+
+/**
+ * Begins a group of operations on `comm`. Nothing is sent before syncline_group_end; then all of
+ * them are under way at the same time, so that no order of sends and receives can block, and
+ * neighbouring small all_reduces of one type and op are fused.
+ */
+syncline_status_t syncline_group_begin(struct syncline_comm_t *comm,
+                                       struct syncline_group_t **group);
+
+/**
+ * Adds a send to `group`; see syncline_send.
+ */
+syncline_status_t syncline_group_send(struct syncline_group_t *group,
+                                      const void *data,
+                                      size_t count,
+                                      syncline_dtype_t dtype,
+                                      syncline_rank_t peer);
+
+/**
+ * Adds a receive to `group`; see syncline_recv.
+ */
+syncline_status_t syncline_group_recv(struct syncline_group_t *group,
+                                      void *data,
+                                      size_t count,
+                                      syncline_dtype_t dtype,
+                                      syncline_rank_t peer);
+
+/**
+ * Adds an all_reduce to `group`; see syncline_all_reduce.
+ */
+syncline_status_t syncline_group_all_reduce(struct syncline_group_t *group,
+                                            const void *input,
+                                            void *output,
+                                            size_t count,
+                                            syncline_dtype_t dtype,
+                                            syncline_op_t op,
+                                            const struct syncline_call_options_t *options);
+
+/**
+ * Runs the operations of `group` as one (`work` NULL), or starts them and writes one handle for
+ * all to `*work`. Ends the group in any case. Where an argument of one of them is wrong, nothing
+ * was started.
+ */
+syncline_status_t syncline_group_end(struct syncline_group_t *group, struct syncline_work_t **work);
+
+/**
+ * Ends `group` without starting anything. NULL is allowed.
+ */
+syncline_status_t syncline_group_cancel(struct syncline_group_t *group);
+
+/**
+ * The root's `input` (`count` elements) in every rank's `output` (`count` elements); other ranks'
+ * `input` is not used. In place where the two are equal.
+ */
+syncline_status_t syncline_broadcast(struct syncline_comm_t *comm,
+                                     const void *input,
+                                     void *output,
+                                     size_t count,
+                                     syncline_dtype_t dtype,
+                                     syncline_rank_t root,
+                                     const struct syncline_call_options_t *options,
+                                     struct syncline_work_t **work);
+
+/**
+ * Every rank's `input` (`count` elements), in rank order, in every rank's `output` (one block of
+ * `count` elements per rank). In place where `input` is the own block of `output`.
+ */
+syncline_status_t syncline_all_gather(struct syncline_comm_t *comm,
+                                      const void *input,
+                                      void *output,
+                                      size_t count,
+                                      syncline_dtype_t dtype,
+                                      const struct syncline_call_options_t *options,
+                                      struct syncline_work_t **work);
+
+/**
+ * As syncline_all_gather with blocks of `block_counts[r]` elements, packed in rank order; every
+ * rank gives the same list.
+ */
+syncline_status_t syncline_all_gather_v(struct syncline_comm_t *comm,
+                                        const void *input,
+                                        void *output,
+                                        const size_t *block_counts,
+                                        syncline_dtype_t dtype,
+                                        const struct syncline_call_options_t *options,
+                                        struct syncline_work_t **work);
+
+/**
+ * Every rank's `input` (`count` elements), in rank order, in the root's `output` (one block of
+ * `count` elements per rank); other ranks' `output` is not used. In place at the root where
+ * `input` is its own block of `output`.
+ */
+syncline_status_t syncline_gather(struct syncline_comm_t *comm,
+                                  const void *input,
+                                  void *output,
+                                  size_t count,
+                                  syncline_dtype_t dtype,
+                                  syncline_rank_t root,
+                                  const struct syncline_call_options_t *options,
+                                  struct syncline_work_t **work);
+
+/**
+ * As syncline_gather with blocks of `block_counts[r]` elements, packed in rank order; every rank
+ * gives the same list.
+ */
+syncline_status_t syncline_gather_v(struct syncline_comm_t *comm,
+                                    const void *input,
+                                    void *output,
+                                    const size_t *block_counts,
+                                    syncline_dtype_t dtype,
+                                    syncline_rank_t root,
+                                    const struct syncline_call_options_t *options,
+                                    struct syncline_work_t **work);
+
+/**
+ * Block r of the root's `input` (one block of `count` elements per rank) in rank r's `output`
+ * (`count` elements); other ranks' `input` is not used. In place at the root where `output` is
+ * its own block of `input`.
+ */
+syncline_status_t syncline_scatter(struct syncline_comm_t *comm,
+                                   const void *input,
+                                   void *output,
+                                   size_t count,
+                                   syncline_dtype_t dtype,
+                                   syncline_rank_t root,
+                                   const struct syncline_call_options_t *options,
+                                   struct syncline_work_t **work);
+
+/**
+ * As syncline_scatter with blocks of `block_counts[r]` elements, packed in rank order; every rank
+ * gives the same list.
+ */
+syncline_status_t syncline_scatter_v(struct syncline_comm_t *comm,
+                                     const void *input,
+                                     void *output,
+                                     const size_t *block_counts,
+                                     syncline_dtype_t dtype,
+                                     syncline_rank_t root,
+                                     const struct syncline_call_options_t *options,
+                                     struct syncline_work_t **work);
+
+/**
+ * Block r of every rank's `input`, in rank order, in rank r's `output`; both have one block of
+ * `count` elements per rank. In place where the two are equal.
+ */
+syncline_status_t syncline_all_to_all(struct syncline_comm_t *comm,
+                                      const void *input,
+                                      void *output,
+                                      size_t count,
+                                      syncline_dtype_t dtype,
+                                      const struct syncline_call_options_t *options,
+                                      struct syncline_work_t **work);
+
+/**
+ * As syncline_all_to_all: `send_counts[r]` elements go to rank r and `receive_counts[r]` come from
+ * it, packed in rank order in `input` and `output`. Not in place.
+ */
+syncline_status_t syncline_all_to_all_v(struct syncline_comm_t *comm,
+                                        const void *input,
+                                        void *output,
+                                        const size_t *send_counts,
+                                        const size_t *receive_counts,
+                                        syncline_dtype_t dtype,
+                                        const struct syncline_call_options_t *options,
+                                        struct syncline_work_t **work);
+
+/**
+ * Ends when every rank has called it.
+ */
+syncline_status_t syncline_barrier(struct syncline_comm_t *comm, struct syncline_work_t **work);
 
 /**
  * The reduction of all ranks' `input` (`count` elements) in every rank's `output` (`count`

@@ -154,14 +154,18 @@ pub(crate) fn op(
     number: syncline_op_t,
     options: Option<&syncline_call_options_t>,
 ) -> Outcome<ReduceOp> {
-    let op = pick(&OPS, number, "op", |op| op.name().to_owned())?;
-    match (op, options) {
+    match (op_without_factor(number)?, options) {
         (ReduceOp::PreMulSum(_), None) => Err(Failure::argument(
             "op premul_sum needs options with this rank's premul_factor; they are null",
         )),
         (ReduceOp::PreMulSum(_), Some(options)) => Ok(ReduceOp::PreMulSum(options.premul_factor)),
         (op, _) => Ok(op),
     }
+}
+
+/// The operator; a premul_sum multiplies by 1.
+pub(crate) fn op_without_factor(number: syncline_op_t) -> Outcome<ReduceOp> {
+    pick(&OPS, number, "op", |op| op.name().to_owned())
 }
 
 #[cfg(test)]

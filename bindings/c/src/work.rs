@@ -39,6 +39,10 @@ impl Started {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_running(&self) -> bool {
+        matches!(*self.state(), State::Running(_))
+    }
+
     /// The result, as soon as `look` at the running operation finds one.
     fn result(
         &self,
@@ -73,10 +77,10 @@ pub(crate) unsafe fn put(
     unsafe { text::put(at, "work", ptr::without_provenance_mut(handle)) }
 }
 
-/// Waits for everything that was started on a communicator.
+/// Waits for everything that is under way on a communicator, as far as anybody knows.
 pub(crate) fn wait_for_all(comm: usize) -> Outcome<()> {
     let mut first = Ok(());
-    for started in WORKS.filter(|started| started.comm == comm) {
+    for started in WORKS.filter(|started| started.comm == comm && started.is_running()) {
         first = first.and(started.result(|work| work.wait(None)).unwrap_or(Ok(())));
     }
     Ok(first?)

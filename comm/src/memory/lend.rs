@@ -45,6 +45,11 @@ pub struct RawBuffers {
     output: *mut u8,
 }
 
+// SAFETY: two addresses; `new`'s contract covers use from any thread.
+unsafe impl Send for RawBuffers {}
+// SAFETY: as above.
+unsafe impl Sync for RawBuffers {}
+
 impl RawBuffers {
     /// The buffers at `input` and `output`; a call that has no use for one takes any address.
     ///

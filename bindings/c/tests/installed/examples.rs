@@ -5,8 +5,19 @@ use std::process::Command;
 use crate::tree::{Language, compile, prefix, source, succeed};
 
 /// What is run and what it prints.
-const EXAMPLES: &[(&str, &[&str], &str)] =
-    &[("all_reduce", &["4"], "4 ranks: every element is 10\n")];
+const EXAMPLES: &[(&str, &[&str], &str)] = &[
+    ("all_reduce", &["4"], "4 ranks: every element is 10\n"),
+    ("overlap", &["3"], "3 ranks: 8 layers averaged\n"),
+    (
+        "errors",
+        &[],
+        "overlapping buffers: SYNCLINE_ERROR_INVALID_ARGUMENT\n\
+         all_reduce: SYNCLINE_OK\n\
+         a tenth of a second: SYNCLINE_IN_PROGRESS\n\
+         the end: SYNCLINE_ERROR_TIMEOUT\n  because of rank 1\n\
+         destroy: SYNCLINE_OK\n",
+    ),
+];
 
 #[test]
 fn every_example_runs_as_c_and_as_cxx() {
