@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod header;
+mod icount;
 mod install;
 mod sanitize;
 mod test;
@@ -31,6 +32,8 @@ enum Chore {
     },
     /// Feed the parsers inputs that libFuzzer makes up; what it finds is kept in target/fuzz.
     Fuzz(fuzz::Arguments),
+    /// Count the instructions that the fingerprint costs; needs valgrind.
+    Icount,
     /// Run the library's tests under a sanitizer.
     Sanitize(sanitize::Arguments),
     /// Check the repository's own rules (file sizes, where `unsafe` may be, one wait loop, ...).
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { no_install } => test::run(&root(), !no_install),
         Chore::Fuzz(arguments) => fuzz::run(&root(), &arguments),
+        Chore::Icount => icount::run(&root()),
         Chore::Sanitize(arguments) => sanitize::run(&root(), &arguments),
         Chore::Tidy => tidy::run(&root()),
         Chore::Header => header::write(&root()),

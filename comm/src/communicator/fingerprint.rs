@@ -34,7 +34,7 @@ impl Fingerprint {
 }
 
 /// Fingerprint of a collective.
-pub(super) fn of_request(request: &Request, algorithm: &str, segments: u32) -> u64 {
+pub(crate) fn of_request(request: &Request, algorithm: &str, segments: u32) -> u64 {
     let Request { collective, dtype, op, root, counts } = request;
     let mut hash = Fingerprint::new()
         .text(collective.name())

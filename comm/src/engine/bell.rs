@@ -1,9 +1,10 @@
 //! A wake-up for a thread that sleeps in `poll(2)`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::primitive::{self, OnceLock};
 
 /// An event descriptor, made at its first use. Where the system has none to give, sleepers are
 /// left to their bounded sleeps.
@@ -11,15 +12,21 @@ use rustix::event::{EventfdFlags, eventfd};
 pub(super) struct Bell(OnceLock<Option<OwnedFd>>);
 
 impl Bell {
+    #[cfg(not(all(test, syncline_loom)))]
     pub(super) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Loom's cannot be made in constants.
+    #[cfg(all(test, syncline_loom))]
+    pub(super) fn new() -> Self {
         Self(OnceLock::new())
     }
 
     /// Ends the current or the next sleep on [`Self::fd`].
     pub(super) fn ring(&self) {
         if let Some(fd) = self.make() {
-            // Fails only when it has rung 2^64 times unheard, and then it is readable already.
-            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+            primitive::ring(fd.as_fd());
         }
     }
 
@@ -41,8 +48,7 @@ impl Bell {
     /// Makes the next sleep last.
     pub(super) fn silence(&self) {
         if let Some(fd) = self.fd() {
-            // Would block when it has not rung: nothing to silence.
-            let _ = rustix::io::read(fd, &mut [0_u8; 8]);
+            primitive::silence(fd);
         }
     }
 }

@@ -5,14 +5,15 @@
 //! nobody drives its operation itself, from beginning to end.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::bell::Bell;
 use super::completion::{Completion, Gate};
 use super::executor::{Buffers, Engine, OpMeta, TaskId};
 use super::failure::Names;
+use super::primitive::{AtomicBool, AtomicU32, Mutex, MutexGuard, TryMutex, TryMutexGuard, fence};
 use super::program::Program;
 use super::progress;
 use super::recorder::{OpKey, OpRecord, OpReport};
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 
 /// An engine that threads take turns to drive.
 pub struct EngineCell {
-    engine: Mutex<Engine>,
+    engine: TryMutex<Engine>,
     names: Names,
     pub(super) gate: Arc<Gate>,
     /// Threads that want the engine now.
@@ -53,7 +54,7 @@ const VERDICT_TIME_MAX: Duration = Duration::from_millis(1500);
 pub(super) struct Held<'a> {
     cell: &'a EngineCell,
     /// `None` only inside `drop`.
-    guard: Option<MutexGuard<'a, Engine>>,
+    guard: Option<TryMutexGuard<'a, Engine>>,
 }
 
 impl Held<'_> {
@@ -107,7 +108,7 @@ impl EngineCell {
     pub fn new(engine: Engine) -> Arc<Self> {
         Arc::new(Self {
             names: engine.names().clone(),
-            engine: Mutex::new(engine),
+            engine: TryMutex::new(engine),
             gate: Arc::default(),
             wanted: AtomicU32::new(0),
             bell: Bell::new(),
@@ -201,11 +202,12 @@ impl EngineCell {
     /// Has `visit` done by whoever holds the engine, or now. A driver that sleeps may take as
     /// long as one sleep to notice.
     pub(crate) fn visit(&self, visit: Visit) {
+        // First: whoever makes the visit takes this back.
+        self.wanted.fetch_add(1, Ordering::SeqCst);
         self.visits().push(visit);
         self.has_visits.store(true, Ordering::SeqCst);
         // Either the holder sees them when it lets go, or they see that it has.
         fence(Ordering::SeqCst);
-        self.wanted.fetch_add(1, Ordering::SeqCst);
         self.bell.ring();
         self.receive_visits();
     }

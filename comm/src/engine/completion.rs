@@ -1,11 +1,10 @@
 //! The end of one operation, as seen by whoever did not drive it there.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use rustix::thread::futex;
-
+use super::primitive::{self, AtomicBool, AtomicU32, Mutex, MutexGuard, fence};
 use crate::error::Result;
 
 /// Where threads wait that use an engine somebody else drives.
@@ -33,6 +32,9 @@ impl Gate {
     /// Announces a sleep; answers the value to sleep on.
     pub(super) fn arm(&self) -> u32 {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
+        // Before the last look at what is waited for. A read-modify-write alone does not keep a
+        // later load behind it on every machine (AArch64).
+        fence(Ordering::SeqCst);
         self.turn.load(Ordering::SeqCst)
     }
 
@@ -47,8 +49,7 @@ impl Gate {
         fence(Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             self.turn.fetch_add(1, Ordering::SeqCst);
-            // A wake that fails leaves the sleepers to their bounded sleeps.
-            let _ = futex::wake(&self.turn, futex::Flags::PRIVATE, u32::MAX >> 1);
+            primitive::wake(&self.turn);
         }
     }
 }

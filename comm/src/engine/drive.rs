@@ -45,7 +45,7 @@ impl Engine {
             && let [only] = self.transports()
             && let Some((word, value)) = only.futex()
         {
-            return WakeOn::Word { word, value, shared: true };
+            return WakeOn::Shared { word, value };
         }
         let mut fds: Vec<PollFd<'_>> = bell.map(readable).into_iter().collect();
         self.poll_fds(&mut fds);

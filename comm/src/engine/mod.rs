@@ -15,9 +15,13 @@ mod description;
 mod drive;
 mod executor;
 mod failure;
+#[cfg(all(test, syncline_loom))]
+mod model;
+mod primitive;
 mod program;
 mod progress;
 mod recorder;
+mod registry;
 mod report;
 mod selfloop;
 mod task;

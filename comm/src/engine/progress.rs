@@ -3,15 +3,16 @@
 //! There is at most one per process, whatever the number of communicators. It exists while
 //! there is work, and a little longer; it never holds an engine that another thread wants.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFd;
 
-use super::bell::Bell;
 use super::cell::{EngineCell, Held};
+use super::completion::Gate;
 use super::drive::readable;
+use super::primitive::AtomicBool;
+use super::registry::{Client, Registry, drop_finished};
 use super::wait::{Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait};
 use crate::error::{Error, Result};
 use crate::transport::Sleep;
@@ -19,57 +20,34 @@ use crate::transport::Sleep;
 /// How long the thread stays when there is no work.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What the thread and its clients share.
-struct Registry {
-    inbox: Mutex<Inbox>,
-    /// Something is in the inbox.
-    news: AtomicBool,
-    bell: Bell,
-}
+impl Client for EngineCell {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
 
-#[derive(Default)]
-struct Inbox {
-    cells: Vec<Arc<EngineCell>>,
-    /// The thread is there, and will look here again.
-    running: bool,
-}
-
-static REGISTRY: Registry = Registry {
-    inbox: Mutex::new(Inbox { cells: Vec::new(), running: false }),
-    news: AtomicBool::new(false),
-    bell: Bell::new(),
-};
-
-impl Registry {
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Held for a push or a swap only.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registered(&self) -> &AtomicBool {
+        &self.registered
     }
 }
+
+#[cfg(not(all(test, syncline_loom)))]
+static REGISTRY: Registry<EngineCell> = Registry::new();
+/// Not used by the models, which make registries of their own.
+#[cfg(all(test, syncline_loom))]
+static REGISTRY: std::sync::LazyLock<Registry<EngineCell>> =
+    std::sync::LazyLock::new(Registry::new);
 
 /// Has the progress thread look after `cell`; starts the thread if there is none.
 pub(super) fn register(cell: &Arc<EngineCell>) -> Result<()> {
-    if !cell.registered.swap(true, Ordering::SeqCst) {
-        let mut inbox = REGISTRY.inbox();
-        inbox.cells.push(Arc::clone(cell));
-        REGISTRY.news.store(true, Ordering::SeqCst);
-        if !inbox.running {
-            let name = "syncline-progress".to_owned();
-            let thread = std::thread::Builder::new().name(name).spawn(run);
-            if let Err(error) = thread {
-                inbox.cells.pop();
-                cell.registered.store(false, Ordering::SeqCst);
-                return Err(Error::System {
-                    what: "starting the progress thread".to_owned(),
-                    source_text: error.to_string(),
-                    hint: "raise the limit of threads, or use blocking calls".to_owned(),
-                });
-            }
-            inbox.running = true;
-        }
-    }
-    kick();
-    Ok(())
+    let start = || {
+        let name = "syncline-progress".to_owned();
+        std::thread::Builder::new().name(name).spawn(run).map(drop)
+    };
+    REGISTRY.register(cell, start).map_err(|error| Error::System {
+        what: "starting the progress thread".to_owned(),
+        source_text: error.to_string(),
+        hint: "raise the limit of threads, or use blocking calls".to_owned(),
+    })
 }
 
 /// Has the progress thread look at its engines again.
@@ -83,37 +61,17 @@ fn run() {
     let mut cells: Vec<Arc<EngineCell>> = Vec::new();
     loop {
         drop_finished(&mut cells);
-        {
-            let mut inbox = REGISTRY.inbox();
-            REGISTRY.news.store(false, Ordering::SeqCst);
-            cells.append(&mut inbox.cells);
-        }
+        REGISTRY.collect(&mut cells);
         let deadline = cells.is_empty().then(|| clock.now() + LINGER);
         let held = cells.iter().map(|_| None).collect();
         let mut driver = Driver { cells: &cells, held, armed: false };
         // It must not take a core from the thread that computes meanwhile.
         let patience = Patience { deadline, oversubscribed: true, ..Patience::endless(&clock) };
         let outcome = wait(&mut driver, &patience);
-        if outcome == Outcome::Deadline {
-            let mut inbox = REGISTRY.inbox();
-            if inbox.cells.is_empty() {
-                inbox.running = false;
-                return;
-            }
+        if outcome == Outcome::Deadline && REGISTRY.leave() {
+            return;
         }
     }
-}
-
-/// Forgets the engines without started operations.
-fn drop_finished(cells: &mut Vec<Arc<EngineCell>>) {
-    cells.retain(|cell| {
-        if cell.gate.is_pending() {
-            return true;
-        }
-        cell.registered.store(false, Ordering::SeqCst);
-        // One may have been started, and found the engine registered, in between.
-        cell.gate.is_pending() && !cell.registered.swap(true, Ordering::SeqCst)
-    });
 }
 
 /// Drives several engines; done when their set must change.
@@ -125,7 +83,7 @@ struct Driver<'a> {
 
 impl Source for Driver<'_> {
     fn poll(&mut self) -> Polled {
-        if REGISTRY.news.load(Ordering::SeqCst) {
+        if REGISTRY.has_news() {
             return Polled::Done;
         }
         let mut moved = false;

@@ -6,11 +6,14 @@
 //! comes.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(not(all(test, syncline_loom)))]
 use rustix::thread::futex;
+
+use super::primitive::{self, AtomicBool};
 
 /// Longest single sleep of whoever waits for wires: an abort or a dead peer is noticed even when
 /// no wake-up comes, and so is another thread that wants the engine.
@@ -122,14 +125,19 @@ pub enum Polled {
 
 /// What ends a sleep.
 pub enum WakeOn<'a> {
-    /// The futex word leaves this value. `shared`: other processes wake it.
-    Word {
+    /// The futex word, which lies in memory shared with other processes, leaves this value.
+    Shared {
         /// The word.
         word: &'a AtomicU32,
         /// The value to sleep on.
         value: u32,
-        /// Whether it lies in memory shared with other processes.
-        shared: bool,
+    },
+    /// The futex word, which only threads of this process wake, leaves this value.
+    Private {
+        /// The word.
+        word: &'a primitive::AtomicU32,
+        /// The value to sleep on.
+        value: u32,
     },
     /// One of these descriptors is ready.
     Fds(Vec<PollFd<'a>>),
@@ -235,7 +243,7 @@ fn rest<S: Source + ?Sized>(
 ) -> Result<Option<Polled>, Outcome> {
     if watch.patience.oversubscribed {
         if idle_polls <= YIELDS {
-            rustix::thread::sched_yield();
+            primitive::yield_now();
             return Ok(None);
         }
     } else if !idle_polls.is_multiple_of(POLLS_PER_LOOK) {
@@ -266,19 +274,25 @@ fn doze<S: Source + ?Sized>(
     if let Ok(bound) = bound
         && !watch.patience.clock.pass(bound)
     {
+        #[cfg(not(all(test, syncline_loom)))]
         sleep(source.wake_on(), bound);
+        #[cfg(all(test, syncline_loom))]
+        primitive::sleep(source.wake_on(), bound);
     }
     source.disarm();
     bound.map(|_| None)
 }
 
 /// Sleeps until `wake` or for `bound`, whichever comes first.
+#[cfg(not(all(test, syncline_loom)))]
 fn sleep(wake: WakeOn<'_>, bound: Duration) {
     let Ok(timeout) = Timespec::try_from(bound) else { return };
     let slept = match wake {
-        WakeOn::Word { word, value, shared } => {
-            let flags = if shared { futex::Flags::empty() } else { futex::Flags::PRIVATE };
-            futex::wait(word, flags, value, Some(&timeout))
+        WakeOn::Shared { word, value } => {
+            futex::wait(word, futex::Flags::empty(), value, Some(&timeout))
+        }
+        WakeOn::Private { word, value } => {
+            futex::wait(word, futex::Flags::PRIVATE, value, Some(&timeout))
         }
         WakeOn::Fds(mut fds) => poll(&mut fds, Some(&timeout)).map(drop),
     };

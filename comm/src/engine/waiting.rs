@@ -135,9 +135,7 @@ impl Source for Driving<'_> {
     fn wake_on(&self) -> WakeOn<'_> {
         match (self.armed, &self.held) {
             (Armed::Engine(how), Some(held)) => held.engine().wake_on(how, self.cell.bell.fd()),
-            (Armed::Gate(value), _) => {
-                WakeOn::Word { word: self.cell.gate.word(), value, shared: false }
-            }
+            (Armed::Gate(value), _) => WakeOn::Private { word: self.cell.gate.word(), value },
             (Armed::Engine(_) | Armed::Nothing, _) => WakeOn::Fds(Vec::new()),
         }
     }
@@ -175,6 +173,6 @@ impl Source for Entering<'_> {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        WakeOn::Word { word: self.cell.gate.word(), value: self.seen, shared: false }
+        WakeOn::Private { word: self.cell.gate.word(), value: self.seen }
     }
 }

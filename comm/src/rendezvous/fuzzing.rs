@@ -214,7 +214,7 @@ fn dialled(hello: &Hello) -> (Dial, OwnedFd) {
 }
 
 fn hello_of(feed: &mut Feed<'_>) -> Hello {
-    let purposes = [Purpose::Join, Purpose::Pipe, Purpose::Local];
+    let purposes = [Purpose::Join, Purpose::Pipe, Purpose::Local, Purpose::Control, Purpose::Table];
     Hello {
         communicator: feed.u64(),
         epoch: feed.u32(),

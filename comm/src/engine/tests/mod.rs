@@ -1,5 +1,6 @@
 //! Real schedules on in-memory pipes.
 
+mod icount;
 mod loopback;
 mod matrix;
 mod records;
