@@ -147,6 +147,7 @@ fn cell() -> (std::sync::Arc<EngineCell>, Arc<Valve>) {
         routes: vec![0; 2],
         staging_bytes_max: 1 << 16,
         judge: None,
+        flight_records: 64,
     };
     let cell = EngineCell::new(Engine::new(config).expect("sound"));
     cell.bell.prepare();

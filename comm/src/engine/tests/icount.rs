@@ -38,6 +38,7 @@ fn engines() -> Vec<Engine> {
             routes: vec![0; 2],
             staging_bytes_max: 1 << 16,
             judge: None,
+            flight_records: 64,
         })
         .expect("sound")
     };
