@@ -8,6 +8,7 @@ pub(crate) mod fingerprint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod group;
+mod growth;
 mod message;
 mod options;
 mod pieces;
@@ -15,6 +16,7 @@ mod place;
 mod plan;
 pub(crate) mod prepare;
 mod raw;
+mod recovery;
 mod setup;
 mod split;
 mod typed;
@@ -28,6 +30,7 @@ pub use explain::Explanation;
 pub use group::Group;
 pub use options::{Options, TransportChoice};
 pub use raw::RawWork;
+pub use recovery::Agreement;
 pub use work::Work;
 
 pub use crate::rendezvous::{
@@ -36,6 +39,7 @@ pub use crate::rendezvous::{
 };
 
 use crate::collective::{self, Counts, InPlace, Request};
+use crate::control::{Control, Fate};
 use crate::engine::{
     Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
 };
@@ -43,13 +47,41 @@ use crate::error::{Error, Peer, Rank, Result};
 use crate::memory::{Loan, process_generation};
 use crate::rendezvous::{Listener, MemberInfo, Participant, join};
 use choice::Planner;
+use growth::Invitation;
 use message::Messages;
 use plan::{Plan, Plans};
 use syncline_topology::Constants;
 
 /// What the communicators of one job in this process share.
 struct Job {
+    /// First: it says farewell before the listener closes.
+    control: Control,
     listener: Arc<Listener>,
+    /// What this process has invited others to.
+    invitations: Mutex<Vec<Invitation>>,
+}
+
+/// Whom a communicator is made of.
+struct Seats {
+    /// This rank.
+    me: Rank,
+    /// All ranks, in order.
+    members: Arc<[MemberInfo]>,
+    /// Their ranks in the job.
+    jobs: Arc<[Rank]>,
+}
+
+/// A communicator that control knows of. Dropping it leaves the communicator.
+struct Charge {
+    job: Arc<Job>,
+    id: u64,
+    fate: Arc<Fate>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.job.control.close(self.id);
+    }
 }
 
 /// A group of ranks that exchange data. Cheap to clone: clones are the same communicator.
@@ -77,11 +109,15 @@ struct Start {
 }
 
 struct Inner {
+    /// First: the others learn that this rank goes before its wires close.
+    charge: Charge,
     job: Arc<Job>,
     timings: InitTimings,
     identity: Identity,
     me: Rank,
     members: Arc<[MemberInfo]>,
+    /// The members' ranks in the job.
+    jobs: Arc<[Rank]>,
     hosts: u32,
     options: Options,
     cell: Arc<EngineCell>,
@@ -94,6 +130,8 @@ struct Inner {
     packed: Mutex<Vec<u8>>,
     sequence: AtomicU64,
     children: AtomicU64,
+    /// Attempts to shrink it.
+    shrinks: AtomicU64,
     clock: MonotonicClock,
     oversubscribed: bool,
     /// The process that made it: its generation and its id.
@@ -133,10 +171,13 @@ impl Communicator {
             agree: &|_| constants.to_bytes(),
         };
         let joined = join(at, &participant, &mut wait_until_readable)?;
-        let job = Arc::new(Job { listener: joined.listener });
+        let members = joined.members.into();
+        let control = Control::start(rank, &members, &joined.listener, options.host_timeout)?;
+        let job = Job { control, listener: joined.listener, invitations: Mutex::default() };
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
         let start = Start { deadline, since: start, timings: joined.timings };
-        Self::assemble(&job, ROOT, rank, joined.members.into(), options, constants, start)
+        let seats = Seats { me: rank, members, jobs: (0..ranks).collect() };
+        Self::assemble(&Arc::new(job), ROOT, seats, options, constants, start)
     }
 
     /// Joins the job that a launcher started this process as part of: torchrun, Slurm, Open MPI,
@@ -161,42 +202,58 @@ impl Communicator {
     fn assemble(
         job: &Arc<Job>,
         identity: Identity,
-        me: Rank,
-        members: Arc<[MemberInfo]>,
+        seats: Seats,
         options: Options,
         constants: Constants,
         start: Start,
     ) -> Result<Self> {
         let Start { deadline, since, mut timings } = start;
+        let Seats { me, members, jobs } = seats;
         let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
         let planner = Planner::new(me, &members, &options, constants)?;
-        let setup =
-            setup::Plan { job, identity, me, members: &members, options: &options, deadline };
-        let wires = setup.wires(&mut timings)?;
         let name = |m: &MemberInfo| Peer { rank: m.rank, host: m.host.clone() };
+        let peers: Arc<[Peer]> = members.iter().map(name).collect();
+        let fate = Fate::new(identity.id, me, Arc::clone(&peers), Arc::clone(&jobs));
+        job.control.open(&fate);
+        let charge = Charge { job: Arc::clone(job), id: identity.id, fate };
+        let (options_ref, fate) = (&options, &charge.fate);
+        let setup = setup::Plan {
+            job,
+            identity,
+            me,
+            members: &members,
+            options: options_ref,
+            fate,
+            deadline,
+        };
+        let wires = setup.wires(&mut timings)?;
         let names = wires.names(me);
         let engine = Engine::new(EngineConfig {
             rank: me,
-            peers: members.iter().map(name).collect(),
+            peers,
             transports: wires.transports,
             routes: wires.routes,
             staging_bytes_max: setup::scratch_bytes_max(&options),
-            judge: None,
+            judge: Some(job.control.judge(identity.id)),
             flight_records: options.flight_records,
         })?;
+        let cell = EngineCell::new(engine);
+        charge.fate.attach(&cell);
         let mut hosts: Vec<&str> = members.iter().map(|m| m.host_identity.as_str()).collect();
         hosts.sort_unstable();
         hosts.dedup();
         Ok(Self {
             inner: Arc::new(Inner {
+                charge,
                 job: Arc::clone(job),
+                jobs,
                 timings: InitTimings { total: since.elapsed(), ..timings },
                 identity,
                 me,
                 hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
                 oversubscribed: place::oversubscribed(&members, me),
                 options,
-                cell: EngineCell::new(engine),
+                cell,
                 planner,
                 plans: Plans::default(),
                 messages: Messages::new(ranks),
@@ -204,6 +261,7 @@ impl Communicator {
                 packed: Mutex::default(),
                 sequence: AtomicU64::new(0),
                 children: AtomicU64::new(0),
+                shrinks: AtomicU64::new(0),
                 clock: MonotonicClock::new(),
                 maker: (process_generation(), std::process::id()),
                 members,
@@ -271,11 +329,14 @@ impl Communicator {
         let meta = plan.meta(self.inner.next_sequence());
         self.inner.cell.run_blocking(&plan.program, buffers, &meta, &self.inner.patience())
     }
+}
 
-    /// Fails everything under way here and refuses everything that comes. May be called from any
-    /// thread; a call that waits on another thread ends at once.
-    pub fn abort(&self, reason: &str) {
-        self.inner.cell.abort(reason);
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.check_process("drop").is_err() {
+            // A forked child shares the sockets: farewells on them would come from the parent.
+            std::mem::forget(Arc::clone(&self.cell));
+        }
     }
 }
 

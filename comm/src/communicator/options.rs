@@ -41,6 +41,10 @@ pub struct Options {
     pub transport: TransportChoice,
     /// How long a call waits without finishing before it fails and names who has not come.
     pub timeout: Duration,
+    /// How long a host may be silent before its ranks count as lost. The kernels of the hosts
+    /// find out by themselves (TCP keepalive and user timeout); processes that end are noticed at
+    /// once.
+    pub host_timeout: Duration,
     /// Most bytes of staging memory this process uses for the communicator: pipes and scratch.
     pub staging_bytes_max: usize,
     /// Results depend on inputs by rank, operator, type and rank count only, to the last bit.
@@ -70,6 +74,7 @@ impl Default for Options {
         Self {
             transport: TransportChoice::Auto,
             timeout: Duration::from_secs(300),
+            host_timeout: Duration::from_secs(5),
             staging_bytes_max: 32 << 20,
             reproducible: false,
             algorithm: None,

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::options::{Options, TransportChoice};
 use super::{Identity, Job};
+use crate::control::Fate;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::{Address, Dial, Hello, Inbox, InitTimings, Lap, MemberInfo, Purpose};
@@ -40,6 +41,8 @@ pub(super) struct Plan<'a> {
     /// Its members, by rank.
     pub(super) members: &'a [MemberInfo],
     pub(super) options: &'a Options,
+    /// Fails when a member does, which ends every wait here.
+    pub(super) fate: &'a Fate,
     pub(super) deadline: Instant,
 }
 
@@ -123,7 +126,6 @@ impl Plan<'_> {
         let mut handing: Vec<(UnixStream, FdSender)> = Vec::new();
         let mut handed = 0;
         while handed < receivers {
-            self.job.listener.service().map_err(|e| self.io(&e))?;
             while let Some(accepted) = inbox.take() {
                 handing.push((UnixStream::from(accepted.fd), FdSender::default()));
             }
@@ -145,12 +147,9 @@ impl Plan<'_> {
     }
 
     fn wait_for_more(&self, inbox: &Inbox, handing: &[(UnixStream, FdSender)]) -> Result<()> {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(self.job.listener.fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(inbox.fd(), PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::from_borrowed_fd(inbox.fd(), PollFlags::IN)];
         fds.extend(handing.iter().map(|(stream, _)| PollFd::new(stream, PollFlags::OUT)));
-        self.wait(&mut fds, "the other ranks of this host to fetch its shared memory")
+        self.wait(fds, "the other ranks of this host to fetch its shared memory")
     }
 
     /// Fetches the segment's descriptors from the host's lowest rank.
@@ -183,11 +182,16 @@ impl Plan<'_> {
     }
 
     fn wait_readable(&self, fd: BorrowedFd<'_>, what: &str) -> Result<()> {
-        self.wait(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], what)
+        self.wait(vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)], what)
     }
 
-    fn wait(&self, fds: &mut [PollFd<'_>], what: &str) -> Result<()> {
-        match engine::wait_fds_until(fds, self.deadline) {
+    fn wait<'a>(&'a self, mut fds: Vec<PollFd<'a>>, what: &str) -> Result<()> {
+        fds.extend(self.fate.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let outcome = engine::wait_fds_until(&mut fds, self.deadline);
+        if let Some(error) = self.fate.failure("init", 0) {
+            return Err(error);
+        }
+        match outcome {
             Outcome::Done => Ok(()),
             _ => Err(self.error(format!(
                 "waited for {what} until the deadline; check that every rank has come this far"

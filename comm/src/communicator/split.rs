@@ -1,11 +1,10 @@
 //! Communicators made from communicators.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::fingerprint::Fingerprint;
-use super::{Communicator, Identity, Start, setup};
+use super::{Communicator, Identity, Seats, Start, setup};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::{InitTimings, MemberInfo};
 
@@ -71,27 +70,31 @@ impl Communicator {
 
     /// The `number`-th communicator made from this one, of `ranks`, which name this one.
     fn child(&self, number: u64, ranks: &[Rank]) -> Result<Self> {
-        let inner = &self.inner;
         // Groups of one split differ in their lowest rank.
         let lowest = ranks.iter().min().copied().unwrap_or(0);
-        let id = Fingerprint::new()
-            .word(inner.identity.id)
-            .word(number)
-            .word(u64::from(lowest))
-            .finish();
+        let Identity { id, epoch } = self.inner.identity;
+        let id = Fingerprint::new().word(id).word(number).word(u64::from(lowest)).finish();
+        self.descendant(Identity { id, epoch }, ranks)
+    }
+
+    /// A communicator of `ranks`, which name this one, in the same job.
+    pub(super) fn descendant(&self, identity: Identity, ranks: &[Rank]) -> Result<Self> {
+        let inner = &self.inner;
         let member = |(&old, new): (&Rank, Rank)| MemberInfo {
             rank: new,
             ..inner.members[old as usize].clone()
         };
-        let members: Arc<[MemberInfo]> = ranks.iter().zip(0..).map(member).collect();
         let me = ranks.iter().position(|&rank| rank == inner.me).unwrap_or(0);
-        let me = u32::try_from(me).unwrap_or(Rank::MAX);
+        let seats = Seats {
+            me: u32::try_from(me).unwrap_or(Rank::MAX),
+            members: ranks.iter().zip(0..).map(member).collect(),
+            jobs: ranks.iter().map(|&rank| inner.jobs[rank as usize]).collect(),
+        };
         let since = Instant::now();
         let deadline = setup::deadline_after(inner.options.timeout);
         let start = Start { deadline, since, timings: InitTimings::default() };
         let options = inner.options.clone();
         let constants = *inner.planner.constants();
-        let identity = Identity { id, ..inner.identity };
-        Self::assemble(&inner.job, identity, me, members, options, constants, start)
+        Self::assemble(&inner.job, identity, seats, options, constants, start)
     }
 }

@@ -9,29 +9,29 @@ use super::primitive::{self, OnceLock};
 /// An event descriptor, made at its first use. Where the system has none to give, sleepers are
 /// left to their bounded sleeps.
 #[derive(Debug)]
-pub(super) struct Bell(OnceLock<Option<OwnedFd>>);
+pub(crate) struct Bell(OnceLock<Option<OwnedFd>>);
 
 impl Bell {
     #[cfg(not(all(test, syncline_loom)))]
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(OnceLock::new())
     }
 
     /// Loom's cannot be made in constants.
     #[cfg(all(test, syncline_loom))]
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(OnceLock::new())
     }
 
     /// Ends the current or the next sleep on [`Self::fd`].
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if let Some(fd) = self.make() {
             primitive::ring(fd.as_fd());
         }
     }
 
     /// Has a descriptor from now on.
-    pub(super) fn prepare(&self) {
+    pub(crate) fn prepare(&self) {
         self.make();
     }
 
@@ -41,12 +41,12 @@ impl Bell {
     }
 
     /// What to sleep on; `None` until it was prepared or rung.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.get()?.as_ref().map(AsFd::as_fd)
     }
 
     /// Makes the next sleep last.
-    pub(super) fn silence(&self) {
+    pub(crate) fn silence(&self) {
         if let Some(fd) = self.fd() {
             primitive::silence(fd);
         }

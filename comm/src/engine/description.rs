@@ -284,6 +284,11 @@ impl Description {
     }
 }
 
+/// A numbered call in words, such as `#41 all_reduce(f32 x 1024, sum, ring)`.
+pub(crate) fn words(description: &Description, sequence: u64) -> String {
+    format!("#{sequence} {description}")
+}
+
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();

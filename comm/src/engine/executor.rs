@@ -350,7 +350,7 @@ impl Engine {
     }
 
     /// A number that changes whenever an operation moves.
-    pub(super) fn mark(&self) -> u64 {
+    pub(crate) fn mark(&self) -> u64 {
         let done = |slot: &u32| {
             let task = &self.tasks[*slot as usize];
             let inside = |cursor: &Cursor| (cursor.accepted + cursor.frame) as u64;

@@ -31,7 +31,9 @@ mod wait;
 mod waiting;
 mod wires;
 
+pub(crate) use bell::Bell;
 pub use cell::{EngineCell, Work};
+pub(crate) use description::words;
 pub use description::{AlgorithmName, Counted, Description, Operation};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
 pub use failure::{Judge, Trouble, TroubleKind};

@@ -95,6 +95,15 @@ impl Engine {
         self.under_way().into_iter().find(is)
     }
 
+    /// The oldest operation under way, and whom it waits for.
+    pub(crate) fn oldest_unfinished(&mut self) -> Option<(OpKey, Vec<Rank>)> {
+        let serial = |slot: &u32| self.tasks[*slot as usize].record.serial();
+        let oldest = self.under_way().into_iter().min_by_key(serial)?;
+        let key = OpKey::of(&self.tasks[oldest as usize].meta);
+        let Unfinished { awaits, refused_by, .. } = self.unfinished(oldest);
+        Some((key, [awaits, refused_by].concat()))
+    }
+
     fn under_way(&self) -> Vec<u32> {
         self.running.iter().chain(&self.queued).chain(&self.stopped).copied().collect()
     }

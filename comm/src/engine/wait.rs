@@ -78,6 +78,8 @@ pub struct Patience<'a> {
     pub deadline: Option<Duration>,
     /// Give up when this becomes true.
     pub abort: Option<&'a AtomicBool>,
+    /// Longest single sleep. What nothing but a wake-up can end may sleep for longer than usual.
+    pub sleep_max: Duration,
     /// The host runs more ranks than it has cores: do not spin.
     pub oversubscribed: bool,
 }
@@ -95,7 +97,14 @@ impl std::fmt::Debug for Patience<'_> {
 impl<'a> Patience<'a> {
     /// Waits for ever.
     pub const fn endless(clock: &'a dyn Clock) -> Self {
-        Self { clock, stall_max: None, deadline: None, abort: None, oversubscribed: false }
+        Self {
+            clock,
+            stall_max: None,
+            deadline: None,
+            abort: None,
+            sleep_max: SLEEP_MAX,
+            oversubscribed: false,
+        }
     }
 }
 
@@ -195,10 +204,10 @@ impl Watch<'_> {
 
     /// How long the next sleep may be.
     fn sleep_max(&self, now: Duration) -> Duration {
-        let Patience { stall_max, deadline, .. } = self.patience;
-        let until = |end: Option<Duration>| end.map_or(SLEEP_MAX, |end| end.saturating_sub(now));
+        let Patience { stall_max, deadline, sleep_max, .. } = self.patience;
+        let until = |end: Option<Duration>| end.map_or(sleep_max, |end| end.saturating_sub(now));
         let stall = stall_max.map(|stall_max| self.moved_at.unwrap_or(now) + stall_max);
-        SLEEP_MAX.min(until(deadline)).min(until(stall))
+        sleep_max.min(until(deadline)).min(until(stall))
     }
 }
 

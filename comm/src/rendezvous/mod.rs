@@ -18,6 +18,7 @@ pub(crate) mod fuzzing;
 mod handshake;
 mod inbox;
 mod interface;
+mod invitation;
 mod key_value;
 mod launch;
 mod listener;
@@ -62,6 +63,7 @@ pub use wait::Wait;
 pub(crate) use noise::{
     RECORD_LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Tampered,
 };
+pub(crate) use invitation::{INVITATION_BYTES_MAX, InvitationNonce};
 pub(crate) use timings::Lap;
 
 use crate::error::{Error, Rank, Result};

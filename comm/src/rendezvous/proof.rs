@@ -66,6 +66,13 @@ impl JobKey {
         hasher
     }
 
+    /// The secret of a job that this one invites others to.
+    pub(crate) fn invitation(&self, nonce: &[u8; 16]) -> Secret {
+        let mut hasher = blake3::Hasher::new_keyed(&self.proof);
+        let hash = hasher.update(b"syncline 2026-11 invitation").update(nonce).finalize();
+        Secret(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    }
+
     /// What the accepting side sends: it saw the connector's nonce and knows the secret.
     pub(crate) fn acceptor_proof(&self, connector: &Nonce, acceptor: &Nonce) -> Proof {
         self.hasher(b"acceptor").update(connector).update(acceptor).finalize()
