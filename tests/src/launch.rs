@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Environment variables of a rank.
 pub const RANK: &str = "SYNCLINE_RANK";
 /// Number of ranks.
@@ -24,26 +26,60 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Ranks {
     children: Vec<Child>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Ranks {
     /// Starts `ranks` processes of `worker` with `arguments`.
     pub fn start(worker: &Path, ranks: usize, arguments: &[&str]) -> Self {
+        let commands = (0..ranks).map(|_| {
+            let mut command = Command::new(worker);
+            command.args(arguments);
+            command
+        });
+        Self::start_each(commands, ranks)
+    }
+
+    /// Starts one rank by each of `commands`. The first `world` are told that there are so many,
+    /// those that come later how many there are in the end.
+    pub fn start_each(commands: impl ExactSizeIterator<Item = Command>, world: usize) -> Self {
+        let all = commands.len();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("rendezvous");
-        let start = |rank: usize| {
-            Command::new(worker)
-                .args(arguments)
+        let start = |(rank, mut command): (usize, Command)| {
+            command
                 .env(RANK, rank.to_string())
-                .env(WORLD, ranks.to_string())
+                .env(WORLD, if rank < world { world } else { all }.to_string())
                 .env(FILE, &file)
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("the worker starts")
         };
-        Self { children: (0..ranks).map(start).collect(), _folder: folder }
+        Self { children: commands.enumerate().map(start).collect(), folder }
+    }
+
+    /// Waits until each of `ranks` has left a mark of this name beside the rendezvous file.
+    pub fn await_marks(&self, name: &str, ranks: std::ops::Range<usize>, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for rank in ranks {
+            let path = self.folder.path().join(format!("{name}.{rank}"));
+            while !path.exists() {
+                assert!(Instant::now() < deadline, "rank {rank} does not get to `{name}`");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// Sends a signal to a rank.
+    pub fn signal(&self, rank: usize, signal: Signal) {
+        let pid = i32::try_from(self.pid(rank)).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it is ours");
+    }
+
+    /// Whether a rank has ended.
+    pub fn has_ended(&mut self, rank: usize) -> bool {
+        !matches!(self.children[rank].try_wait(), Ok(None))
     }
 
     /// The process of `rank`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
-use syncline_tests::{launch, scenarios};
+use syncline_tests::{faults, launch, scenarios};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -18,7 +18,24 @@ fn main() -> ExitCode {
     let number = |name: &str| -> u32 {
         std::env::var(name).expect(name).parse().expect("a number in the environment")
     };
-    let file = std::env::var_os(launch::FILE).expect("a rendezvous file").into();
+    let file: std::path::PathBuf =
+        std::env::var_os(launch::FILE).expect("a rendezvous file").into();
+    if scenario == "fault" {
+        let part = arguments.next().expect("a part");
+        let timeout_ms = arguments.next().and_then(|ms| ms.parse().ok()).unwrap_or(5000);
+        let place = (number(launch::RANK), number(launch::WORLD));
+        let timeout = Duration::from_millis(timeout_ms);
+        return match faults::play(&part, place, &file, transport, timeout) {
+            Ok(()) => {
+                faults::say("clean", "");
+                ExitCode::SUCCESS
+            }
+            Err(reason) => {
+                eprintln!("{part}: {reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let reproducible = scenario == "reproducible";
     let timeout = Duration::from_secs(60);
     let options = Options { transport, timeout, reproducible, ..Options::default() };
