@@ -253,7 +253,12 @@ impl Actor {
     /// The root of a broadcast exits without a word once its part is done.
     fn exit(&self) -> Outcome {
         let mut data = vec![self.rank; 5000];
-        self.comm.barrier().map_err(text)?;
+        // So that the wires are open, and the kernel has what is sent.
+        for _ in 0..3 {
+            self.comm.broadcast(&mut data, 0).map_err(text)?;
+            self.comm.barrier().map_err(text)?;
+        }
+        data.fill(self.rank);
         let result = self.comm.broadcast(&mut data, 0);
         if self.rank == 0 {
             result.map_err(text)?;

@@ -60,10 +60,10 @@ pub use timings::InitTimings;
 pub use unique_id::{UniqueId, WIRE_VERSION};
 pub use wait::Wait;
 
+pub(crate) use invitation::{INVITATION_BYTES_MAX, InvitationNonce};
 pub(crate) use noise::{
     RECORD_LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Tampered,
 };
-pub(crate) use invitation::{INVITATION_BYTES_MAX, InvitationNonce};
 pub(crate) use timings::Lap;
 
 use crate::error::{Error, Rank, Result};
