@@ -87,7 +87,7 @@ impl Reply {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.arrived.store(1, Ordering::Release);
         // A wake that fails leaves the waiter to its bounded sleeps.
-        let _ = futex::wake(&self.arrived, futex::Flags::PRIVATE, 1);
+        let _ = futex::wake(&self.arrived, futex::Flags::empty(), 1);
     }
 
     pub(super) fn take(&self) -> Option<Result<Agreed, Excluded>> {
@@ -107,6 +107,6 @@ impl Source for Awaiting<'_> {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        WakeOn::Word { word: &self.0.arrived, value: 0, shared: false }
+        WakeOn::Shared { word: &self.0.arrived, value: 0 }
     }
 }
