@@ -35,7 +35,7 @@ pub use work::Work;
 
 pub use crate::rendezvous::{
     AllGather, InitTimings, JobSecret, KeyValueStore, LaunchEnvironment, Launcher, Meeting,
-    PmiServer, Ports, Rendezvous, UniqueId,
+    PmiServer, Ports, Refusals, Rendezvous, UniqueId,
 };
 
 use crate::collective::{self, Counts, InPlace, Request};
@@ -282,6 +282,12 @@ impl Communicator {
     /// Number of hosts.
     pub fn hosts(&self) -> u32 {
         self.inner.hosts
+    }
+
+    /// How many connections to this process's listener were dropped so far, and why. The listener
+    /// serves all communicators of the job.
+    pub fn refusals(&self) -> Refusals {
+        self.inner.job.listener.refusals()
     }
 
     /// Every rank and the host it runs on.

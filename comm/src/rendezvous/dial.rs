@@ -35,9 +35,15 @@ impl fmt::Display for Address {
 }
 
 enum DialStep {
+    /// The Unix listener's queue was full. Nothing tells when it is not: every call of `advance`
+    /// tries again.
+    Queuing(SocketAddrUnix),
     Connecting,
     Challenge(Incoming<CHALLENGE_BYTES>),
-    Keys { exchange: KeyExchange, message: Incoming<EXCHANGE_BYTES> },
+    Keys {
+        exchange: KeyExchange,
+        message: Incoming<EXCHANGE_BYTES>,
+    },
     Done(Option<Session>),
 }
 
@@ -68,8 +74,12 @@ impl Dial {
             }
             Address::Local(name) => {
                 let fd = socket(AddressFamily::UNIX)?;
-                let connected =
-                    rustix::net::connect(&fd, &SocketAddrUnix::new_abstract_name(name)?);
+                let name = SocketAddrUnix::new_abstract_name(name)?;
+                let connected = rustix::net::connect(&fd, &name);
+                if connected == Err(Errno::AGAIN) {
+                    let step = DialStep::Queuing(name);
+                    return Ok(Self { fd, nonce: fresh_nonce()?, hello: *hello, step });
+                }
                 (fd, connected)
             }
         };
@@ -88,7 +98,7 @@ impl Dial {
 
     /// Whether the connection stands, though nothing may be proven yet.
     pub(crate) fn is_connected(&self) -> bool {
-        !matches!(self.step, DialStep::Connecting)
+        !matches!(self.step, DialStep::Connecting | DialStep::Queuing(_))
     }
 
     /// The socket, and the keys if it is encrypted, once `advance` has answered `true`.
@@ -105,6 +115,11 @@ impl Dial {
         let fd = self.fd.as_fd();
         loop {
             self.step = match &mut self.step {
+                DialStep::Queuing(name) => match rustix::net::connect(fd, name) {
+                    Ok(()) => DialStep::Connecting,
+                    Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+                    Err(errno) => return Err(errno.into()),
+                },
                 DialStep::Connecting => match send_whole(fd, &greeting(&self.nonce)) {
                     Ok(()) => DialStep::Challenge(Incoming::new()),
                     Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),

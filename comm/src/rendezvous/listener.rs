@@ -7,7 +7,6 @@
 //! anything at any time: of several that service at once one does the work and the others return,
 //! and the lock that inboxes share with it is held for a few instructions at a time.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,31 +17,34 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::desk::{Desk, Key, LastWords, Sorted};
-use super::handshake::{Accepting, HandshakeError, Purpose};
+use super::entrance::{Entrance, Guest, Source};
+use super::handshake::{Accepting, HandshakeError, Hello, Purpose};
 use super::inbox::{Accepted, Inbox, Mailbox};
 use super::ports::Ports;
 use super::proof::JobKey;
 
-/// A connection that has not proved itself after this long is dropped.
-const PROOF_TIME_MAX: Duration = Duration::from_secs(5);
-/// Unproven connections kept at once; beyond that others wait until the oldest has had its
-/// chance.
-const UNPROVEN_MAX: usize = 512;
-const CHANCE_TIME: Duration = Duration::from_millis(500);
 /// How often to look after what makes no event: proofs overdue, last words.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Connections accepted from one socket before whoever services the listener gets on.
+const BATCH: usize = 64;
+/// When one service has dropped this many strangers there is a flood: nothing is accepted for
+/// [`PAUSE_FACTOR`] times as long as the service took, so that a flood costs a fifth of one core.
+const FLOOD: u64 = 16;
+const PAUSE_FACTOR: u32 = 4;
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// How long to wait for descriptors or memory to become free.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 4096;
 const TCP_TOKEN: u64 = 0;
 const LOCAL_TOKEN: u64 = 1;
-const FIRST_TOKEN: u64 = 2;
-
-/// Connections that have come in and not proved themselves yet.
-struct Entrance {
-    unproven: HashMap<u64, Accepting>,
-    next_token: u64,
-}
+const TIMER_TOKEN: u64 = 2;
+const FIRST_TOKEN: u64 = 3;
 
 /// How many connections a listener has dropped, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,11 @@ pub struct Refusals {
     pub strangers: u64,
     /// They belong to the job, but came for a communicator or an epoch of it that is over.
     pub stragglers: u64,
+    /// They had to make room for others before their time to prove themselves was up: a flood.
+    pub rate_limited: u64,
+    /// How often this process had no descriptor or memory for a connection, and the connection had
+    /// to wait.
+    pub shortages: u64,
 }
 
 /// Accepts connections for all communicators of one process in one job.
@@ -59,6 +66,7 @@ pub struct Listener {
     epoll: OwnedFd,
     tcp: OwnedFd,
     local: OwnedFd,
+    timer: OwnedFd,
     addresses: Vec<SocketAddr>,
     local_name: Vec<u8>,
     entrance: Mutex<Entrance>,
@@ -67,6 +75,8 @@ pub struct Listener {
     encrypted: AtomicBool,
     strangers: AtomicU64,
     stragglers: AtomicU64,
+    rate_limited: AtomicU64,
+    shortages: AtomicU64,
 }
 
 impl Listener {
@@ -80,23 +90,27 @@ impl Listener {
         let port = SocketAddr::try_from(rustix::net::getsockname(&tcp)?)?.port();
         let (local, local_name) = bind_local()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (fd, token) in [(&tcp, TCP_TOKEN), (&local, LOCAL_TOKEN)] {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        for (fd, token) in [(&tcp, TCP_TOKEN), (&local, LOCAL_TOKEN), (&timer, TIMER_TOKEN)] {
             epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?;
         }
-        let entrance = Entrance { unproven: HashMap::new(), next_token: FIRST_TOKEN };
         Ok(Self {
             key,
             epoll,
             tcp,
             local,
+            timer,
             addresses: addresses.iter().map(|&ip| SocketAddr::new(ip, port)).collect(),
             local_name,
-            entrance: Mutex::new(entrance),
+            entrance: Mutex::new(Entrance::new(FIRST_TOKEN)),
             desk: Mutex::default(),
             attended: AtomicBool::new(false),
             encrypted: AtomicBool::new(false),
             strangers: AtomicU64::new(0),
             stragglers: AtomicU64::new(0),
+            rate_limited: AtomicU64::new(0),
+            shortages: AtomicU64::new(0),
         })
     }
 
@@ -125,6 +139,8 @@ impl Listener {
         Refusals {
             strangers: self.strangers(),
             stragglers: self.stragglers.load(Ordering::Relaxed),
+            rate_limited: self.rate_limited.load(Ordering::Relaxed),
+            shortages: self.shortages.load(Ordering::Relaxed),
         }
     }
 
@@ -189,12 +205,17 @@ impl Listener {
     /// sends them when there is room, for at most `time`.
     pub(crate) fn linger(&self, fd: OwnedFd, bytes: Vec<u8>, time: Duration) {
         self.desk().lingering.push(LastWords { fd, bytes, until: Instant::now() + time });
+        self.set_timer(UPKEEP_INTERVAL);
     }
 
     /// Accepts what has come, goes on with handshakes, and hands over proven connections.
-    /// Never blocks. Returns when to call again at the latest, even if [`Self::fd`] does not
-    /// become readable; `None` when there is no need. Fails only when the process itself is out
-    /// of descriptors or memory.
+    /// Never blocks. [`Self::fd`] also becomes readable when something is due that no connection
+    /// announces; the returned time says when, for those who do not watch it.
+    ///
+    /// A lack of descriptors or memory is no error: connections wait outside until there are some.
+    ///
+    /// # Errors
+    /// When the process cannot poll at all.
     pub fn service(&self) -> io::Result<Option<Instant>> {
         let now = Instant::now();
         let mut entrance = match self.entrance.try_lock() {
@@ -203,89 +224,193 @@ impl Listener {
             // Somebody is at it. What comes after their look keeps the descriptor readable.
             Err(TryLockError::WouldBlock) => return Ok(Some(now + UPKEEP_INTERVAL)),
         };
-        let mut events = [EMPTY_EVENT; 64];
+        let entrance = &mut *entrance;
+        let mut events = [EMPTY_EVENT; 128];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let ready = match epoll::wait(&self.epoll, &mut events, Some(&zero)) {
             Ok(ready) => ready,
             Err(Errno::INTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        for event in &events[..ready] {
-            match event.data.u64() {
-                TCP_TOKEN => self.accept(&mut entrance, &self.tcp, now)?,
-                LOCAL_TOKEN => self.accept(&mut entrance, &self.local, now)?,
-                token => self.advance(&mut entrance, token),
+        if entrance.paused_until.is_some_and(|until| now >= until) {
+            entrance.paused_until = None;
+            self.listen_for(epoll::EventFlags::IN);
+        }
+        let dropped_before = self.dropped();
+        // Those who are inside first: they may have to make room for those who wait outside.
+        let tokens = || events[..ready].iter().map(|event| event.data.u64());
+        for token in tokens().filter(|&token| token >= FIRST_TOKEN) {
+            self.advance(entrance, token, now);
+        }
+        for token in tokens() {
+            match token {
+                TCP_TOKEN => self.accept(entrance, &self.tcp, Source::of_tcp, now),
+                LOCAL_TOKEN => self.accept(entrance, &self.local, Source::of_local, now),
+                TIMER_TOKEN => {
+                    entrance.timer_at = None;
+                    // Only clears it.
+                    rustix::io::read(&self.timer, &mut [0; 8]).ok();
+                }
+                _ => {}
             }
         }
-        let late = |a: &Accepting| now.duration_since(a.since) > PROOF_TIME_MAX;
-        let before = entrance.unproven.len();
-        entrance.unproven.retain(|_, accepting| !late(accepting));
-        self.count_strangers(before - entrance.unproven.len());
+        while let Some(token) = entrance.overdue(now) {
+            self.drop_stranger(entrance, token, "it did not prove itself in time", now);
+        }
+        if self.dropped() - dropped_before >= FLOOD {
+            let pause = (now.elapsed() * PAUSE_FACTOR).clamp(PAUSE_MIN, PAUSE_MAX);
+            self.pause(entrance, Instant::now() + pause);
+        }
         let mut desk = self.desk();
         desk.flush_lingering(now);
-        let idle = entrance.unproven.is_empty() && desk.lingering.is_empty();
-        Ok((!idle).then(|| now + UPKEEP_INTERVAL))
+        let idle = entrance.is_empty() && desk.lingering.is_empty();
+        drop(desk);
+        Ok(self.schedule(entrance, idle, now))
     }
 
-    fn count_strangers(&self, count: usize) {
-        self.strangers.fetch_add(count as u64, Ordering::Relaxed);
+    /// Sets the timer for what is due next.
+    fn schedule(&self, entrance: &mut Entrance, idle: bool, now: Instant) -> Option<Instant> {
+        let set = entrance.timer_at.filter(|&at| at > now);
+        let upkeep = (!idle).then(|| set.unwrap_or(now + UPKEEP_INTERVAL));
+        let due = [upkeep, entrance.paused_until].into_iter().flatten().min();
+        if let Some(due) = due.filter(|&due| set.is_none_or(|set| due < set)) {
+            self.set_timer(due.saturating_duration_since(now));
+            entrance.timer_at = Some(due);
+        }
+        due
     }
 
-    fn accept(&self, entrance: &mut Entrance, from: &OwnedFd, now: Instant) -> io::Result<()> {
-        // Bounded, so that a flood cannot keep the caller here.
-        for _ in 0..64 {
-            if entrance.unproven.len() >= UNPROVEN_MAX {
-                let oldest = entrance.unproven.iter().min_by_key(|(_, a)| a.since);
-                let (&token, oldest) = oldest.expect("not empty");
-                if now.duration_since(oldest.since) < CHANCE_TIME {
-                    return Ok(());
-                }
-                entrance.unproven.remove(&token);
-                self.count_strangers(1);
+    fn set_timer(&self, after: Duration) {
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Zero would stop the timer.
+        let after = Timespec::try_from(after.max(Duration::from_micros(1))).unwrap_or(none);
+        let spec = Itimerspec { it_interval: none, it_value: after };
+        // Fails only for times that are none.
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec).ok();
+    }
+
+    fn dropped(&self) -> u64 {
+        self.strangers.load(Ordering::Relaxed) + self.rate_limited.load(Ordering::Relaxed)
+    }
+
+    /// Accepts nothing until then; who comes waits in the kernel.
+    fn pause(&self, entrance: &mut Entrance, until: Instant) {
+        entrance.paused_until = Some(until);
+        self.listen_for(epoll::EventFlags::empty());
+    }
+
+    fn listen_for(&self, flags: epoll::EventFlags) {
+        for (fd, token) in [(&self.tcp, TCP_TOKEN), (&self.local, LOCAL_TOKEN)] {
+            // Changing what is there needs no memory.
+            epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), flags).ok();
+        }
+    }
+
+    fn accept(
+        &self,
+        entrance: &mut Entrance,
+        from: &OwnedFd,
+        source: impl Fn(&OwnedFd) -> Source,
+        now: Instant,
+    ) {
+        for _ in 0..BATCH {
+            if entrance.paused_until.is_some() {
+                return;
+            }
+            if entrance.is_full()
+                && let Some(token) = entrance.first_to_go()
+            {
+                self.make_room(entrance, token, now);
             }
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            let fd = match rustix::net::accept_with(from, flags) {
-                Ok(fd) => fd,
-                Err(Errno::AGAIN) => return Ok(()),
-                // The connection went away again, or accept(2) reports its network error.
-                Err(errno) if is_fault_of_the_connection(errno) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let token = entrance.next_token;
-            entrance.next_token += 1;
-            let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
-            epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(token), interest)?;
-            entrance.unproven.insert(token, Accepting::new(fd, now));
-            // The greeting is often here already.
-            self.advance(entrance, token);
-        }
-        Ok(())
-    }
-
-    fn advance(&self, entrance: &mut Entrance, token: u64) {
-        let Some(accepting) = entrance.unproven.get_mut(&token) else { return };
-        match accepting.advance(&self.key) {
-            Ok(None) => {}
-            Ok(Some(hello)) => {
-                let accepting = entrance.unproven.remove(&token).expect("found above");
-                // Fails only for descriptors that are not there.
-                epoll::delete(&self.epoll, accepting.fd()).ok();
-                let (fd, session) = accepting.into_parts();
-                self.hand_over(Accepted { hello, fd, session });
-            }
-            Err(error) => {
-                // A rank that tries several addresses hangs up on all but the first to answer.
-                let hung_up = accepting.is_greeted() && matches!(error, HandshakeError::Io(_));
-                if let HandshakeError::Version(theirs) = error {
-                    tracing::warn!(theirs, "dropped a connection of another protocol version");
+            let accepted = rustix::net::accept_with(from, flags).and_then(|fd| {
+                let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+                let data = epoll::EventData::new_u64(entrance.next_token());
+                epoll::add(&self.epoll, &fd, data, interest).map(|()| fd)
+            });
+            match accepted {
+                Ok(fd) => {
+                    let source = source(&fd);
+                    let token =
+                        entrance.insert(Guest { accepting: Accepting::new(fd, now), source });
+                    // The greeting is often here already.
+                    self.advance(entrance, token, now);
                 }
-                entrance.unproven.remove(&token);
-                self.count_strangers(usize::from(!hung_up));
+                Err(Errno::AGAIN) => return,
+                Err(errno) if is_shortage(errno) => return self.fall_short(entrance, errno, now),
+                // The connection went away again, or accept(2) reports its network error.
+                Err(_) => {}
             }
         }
     }
 
-    fn hand_over(&self, accepted: Accepted) {
+    /// Drops a guest before its time, unless its proof is here.
+    fn make_room(&self, entrance: &mut Entrance, token: u64, now: Instant) {
+        self.advance(entrance, token, now);
+        if entrance.remove(token).is_some() {
+            self.rate_limited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The process has no descriptor or memory left: strangers give theirs back, and who comes
+    /// waits outside.
+    fn fall_short(&self, entrance: &mut Entrance, errno: Errno, now: Instant) {
+        self.shortages.fetch_add(1, Ordering::Relaxed);
+        if let Some(silent) = entrance.system_log.allow(now) {
+            tracing::warn!(
+                %errno,
+                silent,
+                "cannot accept connections; raise the limit on open files (ulimit -n)"
+            );
+        }
+        for _ in 0..BATCH {
+            let Some(token) = entrance.first_to_go() else { break };
+            self.make_room(entrance, token, now);
+        }
+        self.pause(entrance, now + SHORTAGE_PAUSE);
+    }
+
+    fn advance(&self, entrance: &mut Entrance, token: u64, now: Instant) {
+        let Some(guest) = entrance.get_mut(token) else { return };
+        match guest.accepting.advance(&self.key) {
+            Ok(None) => {}
+            Ok(Some(hello)) if self.is_too_open(&hello, guest.source) => {
+                let why = "it is not encrypted, and this job is";
+                self.drop_stranger(entrance, token, why, now);
+            }
+            Ok(Some(hello)) => {
+                let Some(guest) = entrance.remove(token) else { return };
+                // Fails only for descriptors that are not there.
+                epoll::delete(&self.epoll, guest.accepting.fd()).ok();
+                let (fd, session) = guest.accepting.into_parts();
+                self.hand_over(entrance, Accepted { hello, fd, session }, now);
+            }
+            // A rank that tries several addresses hangs up on all but the first to answer.
+            Err(HandshakeError::Io(_)) if guest.accepting.is_greeted() => {
+                entrance.remove(token);
+            }
+            Err(error) => self.drop_stranger(entrance, token, &error.to_string(), now),
+        }
+    }
+
+    /// Whether a proven connection is in the clear though the job's are encrypted. At the
+    /// rendezvous, a rank that differs is told; what stays on this host needs no encryption.
+    fn is_too_open(&self, hello: &Hello, source: Source) -> bool {
+        self.is_encrypted()
+            && !hello.encrypted
+            && hello.purpose != Purpose::Join
+            && !source.is_local()
+    }
+
+    fn drop_stranger(&self, entrance: &mut Entrance, token: u64, why: &str, now: Instant) {
+        let Some(guest) = entrance.remove(token) else { return };
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+        if let Some(silent) = entrance.stranger_log.allow(now) {
+            tracing::warn!(from = %guest.source, why, silent, "dropped a stranger's connection");
+        }
+    }
+
+    fn hand_over(&self, entrance: &mut Entrance, accepted: Accepted, now: Instant) {
         let hello = accepted.hello;
         let sorted = self.desk().sort(accepted);
         match sorted {
@@ -295,7 +420,10 @@ impl Listener {
                 tracing::debug!(?hello, "dropped a connection to what is over");
             }
             Sorted::Crowded => {
-                tracing::warn!("too many connections for communicators that do not exist here");
+                if let Some(silent) = entrance.crowd_log.allow(now) {
+                    let what = "too many connections for communicators that do not exist here";
+                    tracing::warn!(silent, "{what}");
+                }
             }
         }
     }
@@ -310,8 +438,9 @@ impl Drop for Listener {
 const EMPTY_EVENT: epoll::Event =
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
 
-fn is_fault_of_the_connection(errno: Errno) -> bool {
-    !matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::BADF)
+fn is_shortage(errno: Errno) -> bool {
+    // NOSPC: the limit on watches of epoll(7).
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
 }
 
 fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {

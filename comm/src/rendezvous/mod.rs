@@ -11,6 +11,7 @@ mod client;
 mod desk;
 mod dial;
 mod dialing;
+mod entrance;
 mod file;
 mod framed;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -4,6 +4,8 @@ use crate::engine::wait_until_readable;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -421,7 +423,7 @@ fn stragglers_of_an_old_epoch_are_dropped_and_counted() {
         listener.service().unwrap();
     }
     listener.retire_epochs(0, 2);
-    assert_eq!(listener.refusals(), Refusals { strangers: 0, stragglers: 1 });
+    assert_eq!(listener.refusals(), Refusals { stragglers: 1, ..Refusals::default() });
     let inbox = listener.register(0, Purpose::Control).unwrap();
     for epoch in [1, 2, 0, 3] {
         open.push(dial(&listener, &tcp, &of_epoch(epoch)));
@@ -595,6 +597,85 @@ fn another_protocol_version_is_told_ours() {
     let mut answer = [0; 10];
     old.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"SynclinA\x01\0");
+}
+
+#[test]
+fn members_get_in_while_a_flood_runs() {
+    let listener = solitary();
+    let inbox = listener.register(7, Purpose::Pipe).unwrap();
+    let address = listener.addresses()[0];
+    let name = SocketAddr::from_abstract_name(listener.local_name()).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for greets in [false, true] {
+            let (over, name) = (&over, &name);
+            scope.spawn(move || {
+                let mut held = std::collections::VecDeque::new();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let tcp = TcpStream::connect(address);
+                    let local = std::os::unix::net::UnixStream::connect_addr(name);
+                    if let (Ok(tcp), true) = (&tcp, greets) {
+                        let mut greeting = b"SynclinC\x01\0".to_vec();
+                        greeting.resize(32, 7);
+                        (&mut &*tcp).write_all(&greeting).ok();
+                    }
+                    held.push_back((tcp, local));
+                    if held.len() > 150 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let serving = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let soon = Instant::now() + Duration::from_millis(20);
+                wait_until_readable(&[listener.fd()], soon).unwrap();
+                listener.service().unwrap();
+            }
+        });
+        let local = Address::Local(listener.local_name().to_vec());
+        for (tag, address) in (0..6).zip([Address::Tcp(address), local].into_iter().cycle()) {
+            let hello = hello(7, Purpose::Pipe, tag);
+            let mut dial = Dial::start(&address, &hello).unwrap();
+            let mut given_up = 0;
+            loop {
+                match dial.advance(listener.key()) {
+                    Ok(true) => break,
+                    Ok(false) => thread::yield_now(),
+                    Err(error) => {
+                        assert!(matches!(error, HandshakeError::Io(_)) && given_up < 8, "{error}");
+                        given_up += 1;
+                        dial = Dial::start(&address, &hello).unwrap();
+                    }
+                }
+            }
+            wait_until_readable(&[inbox.fd()], Instant::now() + LONG).unwrap();
+            assert_eq!(inbox.take().unwrap().hello.tag, tag);
+        }
+        while listener.refusals().rate_limited + listener.refusals().strangers < 500 {
+            thread::yield_now();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        serving.join().unwrap();
+    });
+}
+
+#[test]
+fn a_job_that_is_encrypted_takes_nothing_in_the_clear() {
+    let listener = solitary();
+    listener.set_encrypted(true);
+    let inbox = listener.register(7, Purpose::Pipe).unwrap();
+    let tcp = Address::Tcp(listener.addresses()[0]);
+    let local = Address::Local(listener.local_name().to_vec());
+    let _dropped = dial(&listener, &tcp, &hello(7, Purpose::Pipe, 1));
+    let _kept = dial(&listener, &local, &hello(7, Purpose::Pipe, 2));
+    let _kept = dial(&listener, &tcp, &Hello { encrypted: true, ..hello(7, Purpose::Pipe, 3) });
+    let mut tags = Vec::new();
+    while tags.len() < 2 || listener.strangers() < 1 {
+        listener.service().unwrap();
+        tags.extend(inbox.take().map(|accepted| accepted.hello.tag));
+    }
+    assert_eq!(tags, [2, 3]);
 }
 
 #[test]
