@@ -33,6 +33,7 @@ Examples:
   collbench lab --hosts 4 --ranks-per-host 2 --rate 1gbit -- run all_reduce -b 16M -e 16M
   collbench explain all_reduce --ranks 8 --size 16M
   collbench launch --ranks 4 -- ./my-program --its-option
+  collbench sim --seeds 0..1000
 
 Exit status: 0 when every result was right, 1 when a rank failed or a result was wrong, 2 when the \
 command line or an input file is wrong, 130 when interrupted.";
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Launch(LaunchArgs),
     /// Run in network namespaces with shaped links: a small cluster on one machine
     Lab(LabArgs),
+    /// Run simulated jobs in which things go wrong, and judge how the library takes it
+    Sim(SimArgs),
     /// One rank of a run (internal)
     #[command(name = "__rank", hide = true)]
     Rank,
@@ -278,6 +281,51 @@ const LAB_AFTER: &str = "\
 Needs root and iproute2 (ip, tc). Every host is a network namespace with one link to a bridge that has a \
 namespace of its own; nothing outside these is touched. They are removed at the end, also after Ctrl-C \
 or a crash; `collbench lab --clean` removes what a power-off may have left.";
+
+/// Arguments of `sim`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SIM_AFTER)]
+pub(crate) struct SimArgs {
+    /// The seeds to run, the last one not included
+    #[arg(long, default_value = "0..1000", value_name = "A..B")]
+    pub(crate) seeds: SeedRange,
+    /// Run this seed only
+    #[arg(long, conflicts_with = "seeds", value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Show everything that happens in it
+    #[arg(long, requires = "seed")]
+    pub(crate) trace: bool,
+    /// Seeds to run at the same time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) threads: usize,
+}
+
+const SIM_AFTER: &str = "\
+Every seed decides a job of 1 to 64 ranks, what they call, and what breaks when: ranks crash, stop, come \
+late, call something else, abort; links are slow, go silent, and come back. The engine and the control \
+protocol are the real ones, the network and the clock are simulated. Nobody may hang, every result must be \
+right, every error must name a rank that gave cause, and survivors must agree. The same seed gives the \
+same run.";
+
+/// Seeds from the first to before the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeedRange {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl std::str::FromStr for SeedRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let ends = text.split_once("..").and_then(|(a, b)| number(a).zip(number(b)));
+        match ends {
+            Some((from, to)) if from < to => Ok(Self { from, to }),
+            _ => Err("give two numbers, such as 0..1000, the first below the second".to_owned()),
+        }
+    }
+}
 
 /// Added latency of a lab's links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,6 +27,7 @@ mod run;
 mod runner;
 mod scratch;
 mod session;
+mod sim;
 mod size;
 mod stats;
 mod topo;
@@ -64,6 +65,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Some(Command::Lab(args)) => lab::lab(args, cli.verbose),
         Some(Command::Explain(args)) => explain::explain(args, cli.verbose),
         Some(Command::Topo) => topo::topo(),
+        Some(Command::Sim(args)) => sim::sim(args),
         Some(Command::Rank) => rank::started(),
         Some(Command::Exec { program }) => launch::execute(program),
         Some(Command::Janitor) => lab::janitor(),

@@ -17,9 +17,10 @@
 //!
 //! Users start at [`communicator`]. The rooms, from the ground up, and what each may know:
 //! [`error`], [`reduce`], [`memory`], [`rendezvous`], [`transport`], [`schedule`], [`engine`],
-//! [`collective`], [`communicator`]. Each uses what stands before it in this list, never what
-//! comes after it. `docs/ARCHITECTURE.md` says more.
+//! [`collective`], [`communicator`], [`campaign`]. Each uses what stands before it in this list,
+//! never what comes after it. `docs/ARCHITECTURE.md` says more.
 
+pub mod campaign;
 pub mod collective;
 pub mod communicator;
 pub mod control;

@@ -1,7 +1,7 @@
-//! What the multi-process tests share: an oracle, the matrix of cases, and a launcher.
+//! What the multi-process tests share: the matrix of cases, and a launcher.
 
 pub mod faults;
 pub mod launch;
 pub mod matrix;
-pub mod oracle;
+pub use syncline::campaign::oracle;
 pub mod scenarios;

@@ -379,7 +379,7 @@ impl Engine {
 
     /// Refuses everything that comes, for the reason that `error` gives. What is under way may
     /// still end well; if it runs into trouble, this was why.
-    pub(super) fn doom(&mut self, error: &Error) {
+    pub(crate) fn doom(&mut self, error: &Error) {
         self.doom.get_or_insert_with(|| error.clone());
         if self.trouble.is_some() || self.is_idle() {
             self.condemn(error);
@@ -388,14 +388,14 @@ impl Engine {
 
     /// Fails everything under way, and refuses everything that comes, for the reason that
     /// `error` gives.
-    pub(super) fn condemn(&mut self, error: &Error) {
+    pub(crate) fn condemn(&mut self, error: &Error) {
         if self.broken.is_none() {
             self.break_with(error);
         }
     }
 
     /// Fails everything with what this rank saw, when nobody has found out more.
-    pub(super) fn despair(&mut self) {
+    pub(crate) fn despair(&mut self) {
         if let Some(error) = self.trouble.clone() {
             self.condemn(&error);
         }

@@ -113,8 +113,8 @@ pub enum OpReport {
         description: Description,
         /// What all ranks must agree on.
         fingerprint: u64,
-        /// Peers whose message is due, or that do not take theirs. Empty: it waits behind earlier
-        /// operations, or computes.
+        /// Peers whose message is due, or that do not take theirs; when it waits behind earlier
+        /// operations, those of the latest of them that waits for any. Empty: it computes.
         waits_for: Vec<Rank>,
     },
     /// It has ended well.

@@ -11,11 +11,7 @@ impl Engine {
     /// Where this rank is in operation `key`.
     pub fn report(&mut self, key: OpKey) -> OpReport {
         if let Some(slot) = self.find(key) {
-            let mut held_up = self.unfinished(slot);
-            let mut waits_for = std::mem::take(&mut held_up.awaits);
-            waits_for.append(&mut held_up.refused_by);
-            waits_for.sort_unstable();
-            waits_for.dedup();
+            let waits_for = self.held_up_by(slot);
             let meta = &self.tasks[slot as usize].meta;
             let (description, fingerprint) = (meta.description, meta.fingerprint);
             return OpReport::Running { description, fingerprint, waits_for };
@@ -93,6 +89,32 @@ impl Engine {
     fn find(&self, key: OpKey) -> Option<u32> {
         let is = |slot: &u32| OpKey::of(&self.tasks[*slot as usize].meta) == key;
         self.under_way().into_iter().find(is)
+    }
+
+    /// The peers that an operation under way waits for; when it only waits for older operations
+    /// on the same pipes, the peers those wait for.
+    fn held_up_by(&mut self, slot: u32) -> Vec<Rank> {
+        let place = |engine: &Self, slot: u32| {
+            let task = &engine.tasks[slot as usize];
+            (task.meta.lane, task.record.serial())
+        };
+        let (lane, serial) = place(self, slot);
+        let mut older = self.under_way();
+        older.retain(|&other| {
+            let (theirs, before) = place(self, other);
+            theirs == lane && before <= serial
+        });
+        older.sort_unstable_by_key(|&other| std::cmp::Reverse(place(self, other).1));
+        let mut waits_for = Vec::new();
+        for slot in older {
+            if waits_for.is_empty() {
+                let Unfinished { awaits, refused_by, .. } = self.unfinished(slot);
+                waits_for = [awaits, refused_by].concat();
+            }
+        }
+        waits_for.sort_unstable();
+        waits_for.dedup();
+        waits_for
     }
 
     /// The oldest operation under way, and whom it waits for.

@@ -78,6 +78,14 @@ impl StallInquiry {
         };
         let (rank, operation) =
             self.findings.iter().find(|(_, finding)| asked(finding)).map(|(at, _)| *at)?;
+        if let Answer::At(Progress::Running { description, .. } | Progress::Done { description }) =
+            answer
+            && operation == self.stall.operation
+            && differ(operation, &self.stall.description, description)
+        {
+            let one = (local.me, self.stall.description.clone());
+            return Some(Cause::Mismatch { operation, one, other: (from, description.clone()) });
+        }
         let finding = match answer {
             Answer::Failed(cause) => return Some(cause.clone()),
             Answer::Left => Finding::Left,
@@ -170,4 +178,14 @@ impl StallInquiry {
         let found = self.findings.iter().filter_map(|((rank, _), f)| Some((*rank, absence(f)?)));
         found.collect()
     }
+}
+
+/// Whether two ranks called different things, though neither has seen that on the wire: a rank
+/// may wait for what another one, in another call, never sends. An all_to_all_v shows what a rank
+/// sends, which ranks may differ in.
+fn differ(operation: Operation, ours: &str, theirs: &str) -> bool {
+    let per_pair = |words: &str| words.contains(" sent");
+    matches!(operation, Operation::Collective(_))
+        && ours != theirs
+        && !(per_pair(ours) && per_pair(theirs))
 }

@@ -5,7 +5,7 @@ use super::Hierarchical;
 use crate::error::Rank;
 
 /// How the levels share the work; see the [module](super).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// One leader per group works across.
     Leader,

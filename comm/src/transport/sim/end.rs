@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use super::net::SimNet;
-use super::state::{PipeKey, State};
+use super::state::{Pipe, PipeKey, State};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut};
 use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
@@ -144,7 +144,12 @@ impl Transport for SimEnd {
         self.told.resize(state.lost.len(), false);
         let me = self.member(self.me);
         for (loss, told) in state.lost.iter().zip(&mut self.told) {
-            if *told || state.is_cut(me, loss.rank) {
+            let comm = self.comm;
+            let sent =
+                Lane::ALL.map(|lane| PipeKey { to: me, from: loss.rank, lane: lane as u8, comm });
+            let more = |key: &PipeKey| state.pipes.get(key).is_some_and(Pipe::is_under_way);
+            // Like a socket, whose end comes after all that was sent.
+            if *told || state.is_cut(me, loss.rank) || sent.iter().any(more) {
                 continue;
             }
             *told = true;

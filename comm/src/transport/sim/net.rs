@@ -228,6 +228,11 @@ impl SimNet {
         true
     }
 
+    /// Whether `rank` is dead.
+    pub fn is_crashed(&self, rank: Rank) -> bool {
+        self.state().is_crashed[rank as usize]
+    }
+
     /// Whether `rank` runs: neither crashed nor stopped.
     pub fn is_running(&self, rank: Rank) -> bool {
         !self.state().is_halted[rank as usize]

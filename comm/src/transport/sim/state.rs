@@ -64,7 +64,7 @@ pub(super) struct State {
     /// Ends that are gone and known to be, in the order of their detection.
     pub(super) lost: Vec<Loss>,
     pub(super) is_halted: Vec<bool>,
-    is_crashed: Vec<bool>,
+    pub(super) is_crashed: Vec<bool>,
     /// When each rank's links of each class are free to send: `rank * classes + class`.
     free_at: Vec<u64>,
     cuts: BTreeSet<(Rank, Rank)>,

@@ -3,9 +3,9 @@
 //! Inputs are small integers, chosen so that sums and products are exact in every type; the
 //! expected value of each element is computed in f64 and encoded into the type once.
 
-use syncline::collective::{Counts, Request};
-use syncline::reduce::{DType, ReduceOp};
-use syncline::schedule::Collective;
+use crate::collective::{Counts, Request};
+use crate::reduce::{DType, ReduceOp};
+use crate::schedule::Collective;
 use syncline_codecs::float;
 
 /// Value `index` of rank `rank`'s input. 1 or 2 (a single 2 per column keeps products exact), or
@@ -95,7 +95,7 @@ pub fn pair_count(source: usize, destination: usize) -> usize {
 
 /// This rank's input bytes; empty where it gives none.
 pub fn input(request: &Request, rank: usize, ranks: usize) -> Vec<u8> {
-    let length = syncline::collective::contract(request, rank as u32, ranks as u32)
+    let length = crate::collective::contract(request, rank as u32, ranks as u32)
         .expect("the matrix makes valid requests")
         .input
         .unwrap_or(0);

@@ -1,0 +1,617 @@
+//! One simulated rank: the engines and the control protocol of the library, and a user's program.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::calls::{Calls, Job, Place};
+use super::glue;
+use super::log::{Entry, What};
+use super::mail::{Mail, Signal};
+use super::scenario::{Call, Deviation, DeviationKind, Ending, Scenario, Stage};
+use crate::control::core::{
+    Agreed, Cause, CommId, Core, Excluded, Input, Output, Progress, Timings,
+};
+use crate::engine::{Engine, EngineConfig, Judge, TaskId, Trouble};
+use crate::error::{Error, Peer, Rank};
+use crate::transport::sim::SimNet;
+
+/// How long an operation that stopped waits for the reason, as
+/// [`EngineCell`](crate::engine::EngineCell) has it.
+const VERDICT_TIME_MAX: Duration = Duration::from_millis(1500);
+/// Communicators that survivors make one after the other, at most; more would be a live-lock.
+const GENERATIONS_MAX: usize = 40;
+/// Brought to an agreement by a rank whose calls ended well.
+const ALL_WELL: u64 = 1;
+const FIRST_COMM: CommId = 0;
+
+/// What ranks share in a run.
+pub(super) struct Shared<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) net: SimNet,
+    pub(super) mail: Mail,
+    pub(super) calls: &'a mut Calls,
+    pub(super) log: Vec<Entry>,
+    /// Stages that somebody came to just now.
+    pub(super) stages: Vec<Stage>,
+}
+
+impl Shared<'_> {
+    pub(super) fn note(&mut self, rank: Rank, what: What) {
+        self.log.push(Entry { time: self.net.now(), rank, what });
+    }
+}
+
+/// Keeps what an engine cannot make sense of until the rank looks.
+#[derive(Default)]
+struct Inbox(Mutex<Vec<Trouble>>);
+
+impl Judge for Inbox {
+    fn investigate(&self, trouble: Trouble) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
+    }
+}
+
+/// A communicator at one rank.
+struct Comm {
+    id: CommId,
+    members: Arc<[Rank]>,
+    place: Place,
+    peers: Arc<[Peer]>,
+    generation: usize,
+    /// Gone when the communicator is closed.
+    engine: Option<Engine>,
+    inbox: Arc<Inbox>,
+    sequence: u64,
+    /// Messages so far, by peer and direction.
+    messages: BTreeMap<(Rank, bool), u64>,
+    last_moved: Duration,
+    /// When to give up waiting for a verdict.
+    verdict_by: Option<Duration>,
+    /// Operations go on as long as they move, and then end with this.
+    doomed: Option<(Doom, Error)>,
+}
+
+/// When operations moved last, and what they looked like then.
+struct Doom {
+    mark: u64,
+    since: Duration,
+}
+
+/// A call of the program that has not ended.
+struct Flight {
+    index: usize,
+    jobs: Vec<(Option<TaskId>, Job)>,
+    started: Duration,
+    error: Option<Error>,
+}
+
+/// Where the program is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doing {
+    /// It makes its calls in the newest communicator.
+    Calls { next: usize, not_before: Option<Duration> },
+    /// It waits for an agreement.
+    Agreement { number: u64, purpose: Purpose },
+    /// It has ended.
+    Nothing,
+}
+
+/// What a rank agrees for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To see whether all is well.
+    Check,
+    /// To see who is left, at the beginning of `shrink`.
+    Before,
+    /// To see whether all have made the new communicator of those who did not fail before.
+    After { failed: Vec<Rank> },
+}
+
+/// One rank.
+pub(super) struct SimRank {
+    me: Rank,
+    core: Core,
+    comms: Vec<Comm>,
+    /// A communicator that is made and not in use yet.
+    made: Option<Comm>,
+    /// Attempts to shrink the newest communicator.
+    attempts: u64,
+    doing: Doing,
+    flights: VecDeque<Flight>,
+    program: Vec<Call>,
+    inputs: Vec<Input>,
+    /// Agreements that have ended.
+    agreed: Vec<(CommId, u64, Result<Agreed, Excluded>)>,
+    /// Deviations that are still to come.
+    deviations: Vec<Deviation>,
+    timer: Option<Duration>,
+}
+
+impl SimRank {
+    pub(super) fn new(me: Rank, shared: &mut Shared<'_>) -> Self {
+        let scenario = shared.scenario;
+        let deviations = scenario.deviations.iter().filter(|d| d.rank == me).cloned().collect();
+        let mut rank = Self {
+            me,
+            core: Core::new(me, scenario.ranks, Timings::default()),
+            comms: Vec::new(),
+            made: None,
+            attempts: 0,
+            doing: Doing::Nothing,
+            flights: VecDeque::new(),
+            program: Vec::new(),
+            inputs: Vec::new(),
+            agreed: Vec::new(),
+            deviations,
+            timer: None,
+        };
+        rank.make(shared, FIRST_COMM, (0..scenario.ranks).collect(), 0);
+        rank.enter(scenario);
+        rank
+    }
+
+    /// Whether its program has ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.doing == Doing::Nothing
+    }
+
+    /// Something for the control protocol, taken at the next poll.
+    pub(super) fn receive(&mut self, input: Input) {
+        self.inputs.push(input);
+    }
+
+    /// Makes a communicator of `members`.
+    fn make(
+        &mut self,
+        shared: &mut Shared<'_>,
+        id: CommId,
+        members: Arc<[Rank]>,
+        generation: usize,
+    ) {
+        let (now, scenario) = (shared.net.now(), shared.scenario);
+        let host = |rank: &Rank| rank / scenario.host_ranks;
+        let Some(me) = members.iter().position(|member| *member == self.me) else { return };
+        let peers: Arc<[Peer]> = (0..)
+            .zip(&*members)
+            .map(|(rank, member)| Peer { rank, host: format!("host{}", host(member)) })
+            .collect();
+        let place = Place {
+            hosts: members.iter().map(host).collect(),
+            me: me as Rank,
+            reproducible: scenario.reproducible,
+        };
+        let inbox = Arc::new(Inbox::default());
+        let engine = Engine::new(EngineConfig {
+            rank: place.me,
+            peers: Arc::clone(&peers),
+            transports: vec![Box::new(shared.net.join(id, Arc::clone(&members), place.me))],
+            routes: vec![0; members.len()],
+            staging_bytes_max: 1 << 24,
+            flight_records: 64,
+            judge: Some(Arc::clone(&inbox) as Arc<dyn Judge>),
+        });
+        shared.note(self.me, What::Opened { comm: id, members: Arc::clone(&members), generation });
+        self.core.open(now, id, Arc::clone(&members));
+        self.made = Some(Comm {
+            id,
+            members,
+            place,
+            peers,
+            generation,
+            engine: engine.ok(),
+            inbox,
+            sequence: 0,
+            messages: BTreeMap::new(),
+            last_moved: now,
+            verdict_by: None,
+            doomed: None,
+        });
+    }
+
+    /// Goes on with the communicator that was made last.
+    fn enter(&mut self, scenario: &Scenario) {
+        let Some(comm) = self.made.take() else { return };
+        self.program = program(scenario, &comm.place, comm.generation);
+        self.doing = Doing::Calls { next: 0, not_before: None };
+        self.attempts = 0;
+        self.flights.clear();
+        self.comms.push(comm);
+    }
+
+    fn comm(&mut self) -> &mut Comm {
+        match self.comms.last_mut() {
+            Some(comm) => comm,
+            None => unreachable!("the first communicator is opened at the start"),
+        }
+    }
+
+    /// Does all that can be done now.
+    pub(super) fn poll(&mut self, shared: &mut Shared<'_>) {
+        let now = shared.net.now();
+        loop {
+            let mut moved = self.drive_engines(now);
+            for input in std::mem::take(&mut self.inputs) {
+                self.core.handle(now, input);
+            }
+            if self.core.next_tick().is_some_and(|due| due <= now) {
+                self.core.tick(now);
+            }
+            moved |= self.carry_out(shared);
+            moved |= self.step(shared);
+            moved |= !self.inputs.is_empty();
+            if !moved {
+                break;
+            }
+        }
+        self.set_timer(shared);
+    }
+
+    /// Moves the engines, and has the control protocol look into their troubles.
+    fn drive_engines(&mut self, now: Duration) -> bool {
+        let mut moved = false;
+        let Self { comms, made, core, me, .. } = self;
+        for comm in comms.iter_mut().chain(made) {
+            let Some(engine) = &mut comm.engine else { continue };
+            while engine.poll() {
+                comm.last_moved = now;
+                moved = true;
+            }
+            let troubles =
+                std::mem::take(&mut *comm.inbox.0.lock().unwrap_or_else(PoisonError::into_inner));
+            for trouble in troubles {
+                moved = true;
+                comm.verdict_by = Some(now + VERDICT_TIME_MAX);
+                glue::investigate(core, now, (comm.id, &comm.members, *me), trouble);
+            }
+            if comm.verdict_by.is_some_and(|due| due <= now) {
+                comm.verdict_by = None;
+                engine.despair();
+                moved = true;
+            }
+            let mark = engine.mark();
+            let over = |(doom, _): &mut (Doom, Error)| {
+                if doom.mark != mark {
+                    *doom = Doom { mark, since: now };
+                }
+                now >= doom.since + glue::GRACE
+            };
+            if let Some((_, error)) = comm.doomed.take_if(over) {
+                engine.condemn(&error);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Does what the control protocol wants done.
+    fn carry_out(&mut self, shared: &mut Shared<'_>) -> bool {
+        let now = shared.net.now();
+        let mut moved = false;
+        while let Some(output) = self.core.next_output() {
+            moved = true;
+            match output {
+                Output::Send { to, message } => shared.mail.send(now, self.me, to, message),
+                Output::Watch(peer) => {
+                    if let Some(peer) = peer {
+                        shared.mail.watch(now, self.me, peer);
+                    }
+                }
+                Output::Inspect { query, comm, operation } => {
+                    let me = self.me;
+                    let known = self.comms.iter_mut().chain(&mut self.made);
+                    let found = known.into_iter().find(|known| known.id == comm);
+                    let engine =
+                        found.and_then(|comm| Some((comm.engine.as_mut()?, &comm.members)));
+                    let progress = engine.map_or(Progress::Unknown, |(engine, members)| {
+                        glue::progress(engine, operation, members, me)
+                    });
+                    self.inputs.push(Input::Inspected { query, progress });
+                }
+                Output::Failed { comm, cause } => self.fail(shared, comm, cause),
+                Output::Agreed { comm, number, outcome } => {
+                    let noted = outcome.clone();
+                    shared.note(self.me, What::Agreed { comm, number, outcome: noted });
+                    self.agreed.push((comm, number, outcome));
+                }
+            }
+        }
+        moved
+    }
+
+    /// A communicator has failed.
+    fn fail(&mut self, shared: &mut Shared<'_>, comm: CommId, cause: Cause) {
+        let now = shared.net.now();
+        let noted = Box::new(cause.clone());
+        shared.note(self.me, What::Cause { comm, cause: noted });
+        shared.stages.push(Stage::Failure);
+        let known = self.comms.iter_mut().chain(&mut self.made);
+        let Some(comm) = known.into_iter().find(|known| known.id == comm) else { return };
+        let error = glue::error(&cause, &comm.members, &comm.peers, comm.place.me);
+        let Some(engine) = &mut comm.engine else { return };
+        if glue::is_lenient(&cause) {
+            engine.doom(&error);
+            comm.doomed = Some((Doom { mark: engine.mark(), since: now }, error));
+        } else {
+            engine.condemn(&error);
+        }
+    }
+
+    /// Goes on with the program, if it can.
+    fn step(&mut self, shared: &mut Shared<'_>) -> bool {
+        match self.doing.clone() {
+            Doing::Nothing => false,
+            Doing::Calls { next, not_before } => self.step_calls(shared, next, not_before),
+            Doing::Agreement { number, purpose } => self.step_agreement(shared, number, purpose),
+        }
+    }
+
+    fn step_calls(
+        &mut self,
+        shared: &mut Shared<'_>,
+        next: usize,
+        not_before: Option<Duration>,
+    ) -> bool {
+        let now = shared.net.now();
+        if let Some(failed) = self.land(shared) {
+            if failed {
+                self.give_up(shared);
+            }
+            return true;
+        }
+        if self.time_out(now, shared.scenario.timeout) {
+            return true;
+        }
+        if not_before.is_some_and(|time| now < time) {
+            return false;
+        }
+        if next == self.program.len() {
+            if self.flights.is_empty() {
+                self.finish_calls(shared);
+                return true;
+            }
+            return false;
+        }
+        if self.flights.len() >= shared.scenario.in_flight {
+            return false;
+        }
+        self.start(shared, next);
+        true
+    }
+
+    /// Takes the result of the oldest call, if it has ended: whether it failed.
+    fn land(&mut self, shared: &mut Shared<'_>) -> Option<bool> {
+        let comm = self.comms.last_mut()?;
+        let engine = comm.engine.as_mut()?;
+        let flight = self.flights.front_mut()?;
+        for (id, _) in &mut flight.jobs {
+            if let Some(result) = id.and_then(|id| engine.take(id)) {
+                *id = None;
+                flight.error = flight.error.take().or_else(|| result.err());
+            }
+        }
+        if flight.jobs.iter().any(|(id, _)| id.is_some()) {
+            return None;
+        }
+        let (comm, flight) = (comm.id, self.flights.pop_front()?);
+        let index = flight.index;
+        let failed = flight.error.is_some();
+        shared.note(
+            self.me,
+            match flight.error {
+                Some(error) => What::Failed { comm, index, error: Box::new(error) },
+                None => What::Ended {
+                    comm,
+                    index,
+                    right: flight.jobs.iter().all(|(_, job)| job.is_right()),
+                },
+            },
+        );
+        Some(failed)
+    }
+
+    /// Notices that the oldest call does not move.
+    fn time_out(&mut self, now: Duration, timeout: Duration) -> bool {
+        let (Some(comm), Some(flight)) = (self.comms.last_mut(), self.flights.front()) else {
+            return false;
+        };
+        let since = comm.last_moved.max(flight.started);
+        let waiting = flight.jobs.iter().find_map(|(id, _)| *id);
+        let (Some(engine), Some(id)) = (&mut comm.engine, waiting) else { return false };
+        if now < since + timeout {
+            return false;
+        }
+        comm.last_moved = now;
+        engine.time_out(id, now - since);
+        true
+    }
+
+    /// Starts call `index` of the program, or does what this rank does in its place.
+    fn start(&mut self, shared: &mut Shared<'_>, index: usize) {
+        let now = shared.net.now();
+        let me = self.me;
+        let comm = self.comm();
+        let (id, generation) = (comm.id, comm.generation);
+        let mut call = self.program[index].clone();
+        let mut different = false;
+        let due = |d: &Deviation| generation == 0 && d.call == index;
+        if let Some(at) = self.deviations.iter().position(due) {
+            match self.deviations.remove(at).kind {
+                DeviationKind::Calls(other) => {
+                    call = other;
+                    different = true;
+                }
+                DeviationKind::Late(by) => {
+                    shared.note(me, What::Dawdles { until: now + by });
+                    self.doing = Doing::Calls { next: index, not_before: Some(now + by) };
+                    return;
+                }
+                DeviationKind::Revokes => {
+                    shared.note(me, What::Revoked { comm: id });
+                    self.core.revoke(now, id, "the campaign wants it");
+                    return;
+                }
+                DeviationKind::Aborts => {
+                    shared.note(me, What::Aborted { comm: id });
+                    self.core.abort(now, id, "the campaign wants it");
+                    return;
+                }
+            }
+        }
+        shared.note(me, What::Called { comm: id, index, call: call.clone(), different });
+        let jobs = shared.calls.jobs(&call, &self.comm().place);
+        let flight = self.comm().submit(now, index, jobs);
+        self.flights.push_back(flight);
+        self.doing = Doing::Calls { next: index + 1, not_before: None };
+    }
+
+    /// A call failed: the others fail with it, and then the survivors see who is left.
+    fn give_up(&mut self, shared: &mut Shared<'_>) {
+        while let Some(_failed) = self.land(shared) {}
+        // What the broken engine has not ended (there is nothing) could not be waited for.
+        let aborted =
+            |entry: &Entry| matches!(entry.what, What::Aborted { .. }) && entry.rank == self.me;
+        if shared.log.iter().any(aborted) {
+            self.end(shared);
+        } else {
+            let first = shared.scenario.agrees_first;
+            let (flags, purpose) =
+                if first { (0, Purpose::Check) } else { (ALL_WELL, Purpose::Before) };
+            self.agree(shared, flags, purpose);
+        }
+    }
+
+    fn finish_calls(&mut self, shared: &mut Shared<'_>) {
+        match shared.scenario.ending {
+            Ending::Leave => self.end(shared),
+            Ending::Agree => self.agree(shared, ALL_WELL, Purpose::Check),
+        }
+    }
+
+    fn agree(&mut self, shared: &mut Shared<'_>, flags: u64, purpose: Purpose) {
+        let now = shared.net.now();
+        // The upper bits show whether the AND is taken over the right ranks.
+        let flags = !(2 << (self.me % 62)) & !ALL_WELL | flags;
+        let comm = self.comm().id;
+        let deadline = now + shared.scenario.timeout;
+        let number = self.core.agree(now, comm, flags, deadline);
+        shared.note(self.me, What::Agreeing { comm, number, flags });
+        shared.stages.push(Stage::Agreement);
+        self.doing = Doing::Agreement { number, purpose };
+    }
+
+    fn step_agreement(&mut self, shared: &mut Shared<'_>, number: u64, purpose: Purpose) -> bool {
+        let comm = self.comm().id;
+        let ended = |(of, n, _): &(CommId, u64, _)| (*of, *n) == (comm, number);
+        let Some(at) = self.agreed.iter().position(ended) else { return false };
+        let (_, _, outcome) = self.agreed.remove(at);
+        let Ok(Agreed { flags, failed }) = outcome else {
+            self.end(shared);
+            return true;
+        };
+        let well = flags & ALL_WELL != 0;
+        match purpose {
+            Purpose::Check if well && failed.is_empty() => self.end(shared),
+            Purpose::Check => self.agree(shared, ALL_WELL, Purpose::Before),
+            Purpose::Before => self.shrink(shared, failed),
+            Purpose::After { failed: before } if failed == before && well => {
+                shared.stages.push(Stage::Shrunk);
+                self.enter(shared.scenario);
+            }
+            Purpose::After { .. } => {
+                let now = shared.net.now();
+                if let Some(made) = self.made.take() {
+                    self.core.close(now, made.id);
+                    shared.note(self.me, What::Closed { comm: made.id });
+                }
+                self.agree(shared, ALL_WELL, Purpose::Before);
+            }
+        }
+        true
+    }
+
+    /// Makes the communicator of those who did not fail, as far as this rank can.
+    fn shrink(&mut self, shared: &mut Shared<'_>, failed: Vec<Rank>) {
+        let (comm, generation) = (self.comm().id, self.comm().generation);
+        let stays = |rank: &Rank| !failed.contains(rank);
+        let members: Arc<[Rank]> = self.comm().members.iter().copied().filter(stays).collect();
+        // Connecting to a dead rank fails.
+        let well = members.iter().all(|rank| !shared.net.is_crashed(*rank));
+        self.attempts += 1;
+        if well && generation + self.attempts as usize <= GENERATIONS_MAX {
+            self.make(shared, glue::child(comm, self.attempts), members, generation + 1);
+        }
+        self.agree(shared, u64::from(well), Purpose::After { failed });
+    }
+
+    /// The program has ended: the rank leaves its communicators and the job.
+    fn end(&mut self, shared: &mut Shared<'_>) {
+        let now = shared.net.now();
+        for comm in self.comms.iter_mut().chain(&mut self.made) {
+            if comm.engine.take().is_some() {
+                self.core.close(now, comm.id);
+                shared.note(self.me, What::Closed { comm: comm.id });
+            }
+        }
+        self.core.leave(now);
+        self.carry_out(shared);
+        self.doing = Doing::Nothing;
+        shared.note(self.me, What::Done);
+        shared.mail.end(now, self.me, None);
+    }
+
+    /// Has this rank polled when something is due.
+    fn set_timer(&mut self, shared: &mut Shared<'_>) {
+        if self.doing == Doing::Nothing {
+            return;
+        }
+        let mut due: Vec<Duration> = self.core.next_tick().into_iter().collect();
+        for comm in self.comms.iter().chain(&self.made) {
+            due.extend(comm.verdict_by);
+            due.extend(comm.doomed.as_ref().map(|(doom, _)| doom.since + glue::GRACE));
+        }
+        if let (Some(comm), Some(flight)) = (self.comms.last(), self.flights.front()) {
+            due.push(comm.last_moved.max(flight.started) + shared.scenario.timeout);
+        }
+        if let Doing::Calls { not_before, .. } = self.doing {
+            due.extend(not_before);
+        }
+        let now = shared.net.now();
+        let Some(due) = due.into_iter().filter(|due| *due > now).min() else { return };
+        if self.timer.is_none_or(|set| set > due || set <= now) {
+            self.timer = Some(due);
+            shared.mail.post(due, self.me, Signal::Timer);
+        }
+    }
+}
+
+impl Comm {
+    /// Starts the operations of one call.
+    fn submit(&mut self, now: Duration, index: usize, jobs: Vec<Job>) -> Flight {
+        let mut flight = Flight { index, jobs: Vec::new(), started: now, error: None };
+        for mut job in jobs {
+            let sequence = match job.message {
+                None => &mut self.sequence,
+                Some(end) => self.messages.entry(end).or_default(),
+            };
+            job.meta.sequence = *sequence;
+            *sequence += 1;
+            let Some(engine) = &mut self.engine else { continue };
+            match engine.submit(&job.program, job.buffers, &job.meta) {
+                Ok(id) => flight.jobs.push((Some(id), job)),
+                Err(error) => flight.error = Some(error),
+            }
+        }
+        flight
+    }
+}
+
+/// What ranks do in a communicator of this generation.
+fn program(scenario: &Scenario, place: &Place, generation: usize) -> Vec<Call> {
+    if generation == 0 {
+        return scenario.calls.clone();
+    }
+    let all_reduce = super::generate::check_call(scenario.seed, generation);
+    let first = super::generate::fit(&scenario.calls[0], place.ranks());
+    vec![all_reduce, first]
+}
