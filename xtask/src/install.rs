@@ -107,7 +107,7 @@ fn pkg_config() -> String {
 fn cmake_config() -> String {
     let needs: Vec<&str> = STATIC_NEEDS.split(' ').collect();
     format!(
-        r#"# find_package(syncline) makes syncline::syncline, and syncline::static without the shared library.
+        r#"# find_package(syncline) makes syncline::syncline, the shared library, and syncline::static.
 get_filename_component(_syncline_prefix "${{CMAKE_CURRENT_LIST_DIR}}/../../.." ABSOLUTE)
 if(NOT TARGET syncline::syncline)
   add_library(syncline::syncline SHARED IMPORTED)

@@ -30,7 +30,7 @@
 
 /** Initialises a syncline_options_t: its size, and the default for everything. */
 #define SYNCLINE_OPTIONS_INIT \
-  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL }
+  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0 }
 
 /** Initialises a syncline_call_options_t. */
 #define SYNCLINE_CALL_OPTIONS_INIT \
@@ -333,19 +333,48 @@ typedef int32_t syncline_status_t;
 typedef uint32_t syncline_rank_t;
 
 /**
- * A collective, for syncline_explain: one of enum syncline_collective.
+ * Puts `bytes` bytes at `value` into a store at `key`, in place of what was there. Returns 0, or
+ * another number when it cannot.
  */
-typedef int32_t syncline_collective_t;
+typedef int32_t (*syncline_store_set_t)(const char *key,
+                                        const void *value,
+                                        size_t bytes,
+                                        void *user_data);
 
 /**
- * The type of one element of a buffer: one of enum syncline_dtype.
+ * Copies the value at `key` of a store to `value`, which has room for `capacity` bytes, and its
+ * size to `*bytes`, 0 while there is none. Must not wait for one: it is called again. Returns 0,
+ * or another number when it cannot.
  */
-typedef int32_t syncline_dtype_t;
+typedef int32_t (*syncline_store_get_t)(const char *key,
+                                        void *value,
+                                        size_t capacity,
+                                        size_t *bytes,
+                                        void *user_data);
 
 /**
- * How contributions are combined: one of enum syncline_op.
+ * A key-value store that all processes of a job reach, such as a c10d store or etcd. Set `size` to
+ * sizeof(syncline_store_t). The functions are called on the thread that joins, one at a time, and
+ * not after it has joined; they must not call the library, throw, or longjmp.
  */
-typedef int32_t syncline_op_t;
+typedef struct syncline_store_t {
+  /**
+   * sizeof(syncline_store_t).
+   */
+  size_t size;
+  /**
+   * Writes.
+   */
+  syncline_store_set_t set;
+  /**
+   * Reads.
+   */
+  syncline_store_get_t get;
+  /**
+   * Passed to both.
+   */
+  void *user_data;
+} syncline_store_t;
 
 /**
  * Which wires to use: one of enum syncline_transport.
@@ -355,8 +384,8 @@ typedef int32_t syncline_transport_t;
 /**
  * Options of a communicator. Set `size` to sizeof(syncline_options_t), or begin with
  * SYNCLINE_OPTIONS_INIT; every other field may stay 0, which means its default. Every rank must
- * give the same, apart from `network_interface` and `dump_dir`; rank 0's `tuning_file` counts.
- * Texts are copied.
+ * give the same, apart from `network_interface` and `ports`; rank 0's `tuning_file` counts. Texts
+ * are copied.
  */
 typedef struct syncline_options_t {
   /**
@@ -386,8 +415,9 @@ typedef struct syncline_options_t {
    */
   const char *algorithm;
   /**
-   * Network interface, by name or address, for connections between hosts. NULL: the one that
-   * routes to the job's root.
+   * Network interfaces for connections between hosts: a comma-separated list of names (`eth0`,
+   * or `ib*` for all that begin so), addresses and subnets (`10.1.0.0/16`); `^` before an item
+   * excludes it, before the first the whole list. NULL: the one that routes to the job's root.
    */
   const char *network_interface;
   /**
@@ -395,7 +425,41 @@ typedef struct syncline_options_t {
    * measure.
    */
   const char *tuning_file;
+  /**
+   * TCP ports to listen on, such as "20000-20999"; a host needs one for each of its ranks. NULL:
+   * any that is free.
+   */
+  const char *ports;
+  /**
+   * 1: encrypt everything that goes over TCP. 0: no. Shared memory stays as it is.
+   */
+  int32_t encrypt;
+  /**
+   * How many of its last operations a communicator remembers, 64 bytes each. 0: 256.
+   */
+  uint32_t flight_records;
 } syncline_options_t;
+
+/**
+ * Gives every process's `bytes` bytes at `mine` to every process: they come to `all` in order of
+ * rank. May block; it is called once. Returns 0, or another number when it cannot.
+ */
+typedef int32_t (*syncline_all_gather_t)(const void *mine, void *all, size_t bytes, void *user_data);
+
+/**
+ * A collective, for syncline_explain: one of enum syncline_collective.
+ */
+typedef int32_t syncline_collective_t;
+
+/**
+ * The type of one element of a buffer: one of enum syncline_dtype.
+ */
+typedef int32_t syncline_dtype_t;
+
+/**
+ * How contributions are combined: one of enum syncline_op.
+ */
+typedef int32_t syncline_op_t;
 
 /**
  * How important a line of the log is: one of enum syncline_log_level.
@@ -511,6 +575,30 @@ syncline_status_t syncline_comm_duplicate(struct syncline_comm_t *comm,
                                           struct syncline_comm_t **result);
 
 /**
+ * Joins the job whose id travels through `store`, as `rank` of `ranks`, and returns when all ranks
+ * have come. `name` (NULL: none) goes before the key: jobs that come together through one store at
+ * the same time need one each. `options` may be NULL.
+ */
+syncline_status_t syncline_comm_init_store(const struct syncline_store_t *store,
+                                           const char *name,
+                                           syncline_rank_t rank,
+                                           syncline_rank_t ranks,
+                                           const struct syncline_options_t *options,
+                                           struct syncline_comm_t **result);
+
+/**
+ * Joins the job whose id travels by the host program's own `all_gather` among the same ranks, such
+ * as one over MPI, as `rank` of `ranks`, and returns when all have come. `all_gather` is called
+ * once, with `user_data`, on this thread. `options` may be NULL.
+ */
+syncline_status_t syncline_comm_init_all_gather(syncline_all_gather_t all_gather,
+                                                void *user_data,
+                                                syncline_rank_t rank,
+                                                syncline_rank_t ranks,
+                                                const struct syncline_options_t *options,
+                                                struct syncline_comm_t **result);
+
+/**
  * Writes what a call of `collective` with `count` elements will use, and why, to `explanation`:
  * algorithm, wires, predicted duration, the runner-up. `op` and `root` matter where the collective
  * has one. Sends nothing. Free the text with syncline_text_free.
@@ -533,10 +621,9 @@ const char *syncline_version(void);
  * Names a new job: opens the listener of its root in this process, and writes the id, at most 128
  * characters and a NUL, to `text`, which has room for `capacity` bytes (SYNCLINE_UNIQUE_ID_BYTES
  * suffice). Carry it to the other ranks; whoever knows it can join. This process has to take part
- * in the job, with any rank. `network_interface` (a name or an address; NULL: all) restricts the
- * listener.
+ * in the job, with any rank. Of `options` (may be NULL) network_interface and ports count.
  */
-syncline_status_t syncline_unique_id_create(const char *network_interface,
+syncline_status_t syncline_unique_id_create(const struct syncline_options_t *options,
                                             char *text,
                                             size_t capacity);
 
@@ -565,6 +652,14 @@ syncline_status_t syncline_comm_init_file(const char *path,
                                           syncline_rank_t ranks,
                                           const struct syncline_options_t *options,
                                           struct syncline_comm_t **result);
+
+/**
+ * Joins the job that a launcher started this process as part of: torchrun, Slurm, Open MPI, Hydra,
+ * PALS, or collbench. Without one, set SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (a
+ * path that all ranks share). `options` may be NULL.
+ */
+syncline_status_t syncline_comm_init_environment(const struct syncline_options_t *options,
+                                                 struct syncline_comm_t **result);
 
 /**
  * Hands the log's lines of `level` (one of enum syncline_log_level) and more important ones to

@@ -6,7 +6,7 @@ use comm::communicator::{Communicator, Rendezvous, UniqueId};
 
 use crate::boundary::guard;
 use crate::communicator::{self, syncline_comm_t};
-use crate::options::{options, syncline_options_t};
+use crate::options::{self, syncline_options_t};
 use crate::status::{Failure, Outcome, syncline_status_t};
 use crate::text;
 use crate::types::syncline_rank_t;
@@ -27,11 +27,10 @@ pub extern "C" fn syncline_version() -> *const c_char {
 /// Names a new job: opens the listener of its root in this process, and writes the id, at most 128
 /// characters and a NUL, to `text`, which has room for `capacity` bytes (SYNCLINE_UNIQUE_ID_BYTES
 /// suffice). Carry it to the other ranks; whoever knows it can join. This process has to take part
-/// in the job, with any rank. `network_interface` (a name or an address; NULL: all) restricts the
-/// listener.
+/// in the job, with any rank. Of `options` (may be NULL) network_interface and ports count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn syncline_unique_id_create(
-    network_interface: *const c_char,
+    options: *const syncline_options_t,
     text: *mut c_char,
     capacity: usize,
 ) -> syncline_status_t {
@@ -41,9 +40,9 @@ pub unsafe extern "C" fn syncline_unique_id_create(
             let needed = SYNCLINE_UNIQUE_ID_BYTES;
             return Err(Failure::argument(format!("capacity is {capacity}; give {needed} bytes")));
         }
-        // SAFETY: the header asks for a C string or NULL.
-        let interface = unsafe { text::optional(network_interface, "network_interface") }?;
-        let id = UniqueId::listen(interface.as_deref())?.to_string();
+        // SAFETY: the header asks for options or NULL.
+        let options = unsafe { options::options(options) }?;
+        let id = UniqueId::listen_at(options.interface.as_deref(), options.ports)?.to_string();
         // SAFETY: the id fits, see the assertion above, and is no part of the caller's memory.
         unsafe { id.as_ptr().copy_to(text.cast(), id.len()) };
         // SAFETY: it has one byte less than there is room for.
@@ -106,9 +105,28 @@ pub unsafe extern "C" fn syncline_comm_init_file(
     })
 }
 
+/// Joins the job that a launcher started this process as part of: torchrun, Slurm, Open MPI, Hydra,
+/// PALS, or collbench. Without one, set SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (a
+/// path that all ranks share). `options` may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syncline_comm_init_environment(
+    options: *const syncline_options_t,
+    result: *mut *mut syncline_comm_t,
+) -> syncline_status_t {
+    guard("syncline_comm_init_environment", || {
+        let make = || {
+            // SAFETY: the header asks for options or NULL.
+            let options = unsafe { options::options(options) }?;
+            Ok(Some(Communicator::init_from_environment(options)?))
+        };
+        // SAFETY: the header asks for a place to write to.
+        unsafe { communicator::put(result, make) }
+    })
+}
+
 /// # Safety
 /// `options` is null or an options struct; `result` is null or writable.
-unsafe fn init(
+pub(crate) unsafe fn init(
     at: impl FnOnce() -> Outcome<Rendezvous>,
     (rank, ranks): (u32, u32),
     given: *const syncline_options_t,
@@ -117,7 +135,7 @@ unsafe fn init(
     let make = || {
         let at = at()?;
         // SAFETY: the function's contract.
-        let options = unsafe { options(given) }?;
+        let options = unsafe { options::options(given) }?;
         Ok(Some(Communicator::init(&at, rank, ranks, options)?))
     };
     // SAFETY: the function's contract.

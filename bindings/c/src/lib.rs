@@ -15,6 +15,7 @@ pub mod boundary;
 mod call;
 pub mod communicator;
 mod handles;
+pub mod host;
 pub mod inspect;
 pub mod job;
 pub mod log;

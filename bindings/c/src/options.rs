@@ -13,8 +13,8 @@ use crate::types::{self, syncline_transport_t};
 
 /// Options of a communicator. Set `size` to sizeof(syncline_options_t), or begin with
 /// SYNCLINE_OPTIONS_INIT; every other field may stay 0, which means its default. Every rank must
-/// give the same, apart from `network_interface` and `dump_dir`; rank 0's `tuning_file` counts.
-/// Texts are copied.
+/// give the same, apart from `network_interface` and `ports`; rank 0's `tuning_file` counts. Texts
+/// are copied.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct syncline_options_t {
@@ -32,18 +32,26 @@ pub struct syncline_options_t {
     pub reproducible: i32,
     /// Use this algorithm wherever it serves. NULL: the planner's choice.
     pub algorithm: *const c_char,
-    /// Network interface, by name or address, for connections between hosts. NULL: the one that
-    /// routes to the job's root.
+    /// Network interfaces for connections between hosts: a comma-separated list of names (`eth0`,
+    /// or `ib*` for all that begin so), addresses and subnets (`10.1.0.0/16`); `^` before an item
+    /// excludes it, before the first the whole list. NULL: the one that routes to the job's root.
     pub network_interface: *const c_char,
     /// Link constants to use instead of measuring: a TOML file as `collbench topo` prints. NULL:
     /// measure.
     pub tuning_file: *const c_char,
+    /// TCP ports to listen on, such as "20000-20999"; a host needs one for each of its ranks. NULL:
+    /// any that is free.
+    pub ports: *const c_char,
+    /// 1: encrypt everything that goes over TCP. 0: no. Shared memory stays as it is.
+    pub encrypt: i32,
+    /// How many of its last operations a communicator remembers, 64 bytes each. 0: 256.
+    pub flight_records: u32,
 }
 
 // SAFETY: sizes, numbers and pointers, for which 0 is valid; 4-byte fields come in a pair.
 unsafe impl Versioned for syncline_options_t {
     const NAME: &'static str = "syncline_options_t";
-    const FIRST_BYTES: usize = offset_of!(Self, tuning_file) + size_of::<*const c_char>();
+    const FIRST_BYTES: usize = offset_of!(Self, flight_records) + size_of::<u32>();
 }
 
 /// Options of one call. Set `size` to sizeof(syncline_call_options_t), or begin with
@@ -69,22 +77,28 @@ pub(crate) unsafe fn options(at: *const syncline_options_t) -> Outcome<Options> 
     // SAFETY: the function's contract.
     let given = unsafe { sized::read(at) }?;
     let defaults = Options::default();
-    if !matches!(given.reproducible, 0 | 1) {
-        let text = format!("reproducible is {}; it must be 0 or 1", given.reproducible);
-        return Err(Failure::argument(text));
-    }
     let staging = usize::try_from(given.staging_bytes_max).unwrap_or(usize::MAX);
     Ok(Options {
         transport: types::transport(given.transport)?,
         timeout: seconds(given.timeout_s, "timeout_s", defaults.timeout)?,
         staging_bytes_max: if staging == 0 { defaults.staging_bytes_max } else { staging },
-        reproducible: given.reproducible == 1,
+        reproducible: switch(given.reproducible, "reproducible")?,
         // SAFETY: the function's contract.
         algorithm: unsafe { text::optional(given.algorithm, "algorithm") }?,
         // SAFETY: the function's contract.
         interface: unsafe { text::optional(given.network_interface, "network_interface") }?,
         // SAFETY: the function's contract.
         tuning_file: unsafe { text::path(given.tuning_file) },
+        // SAFETY: the function's contract.
+        ports: match unsafe { text::optional(given.ports, "ports") }? {
+            Some(ports) => ports.parse()?,
+            None => defaults.ports,
+        },
+        encrypt: switch(given.encrypt, "encrypt")?,
+        flight_records: match given.flight_records {
+            0 => defaults.flight_records,
+            records => records as usize,
+        },
         ..defaults
     })
 }
@@ -97,6 +111,13 @@ pub(crate) unsafe fn call_options(
     // SAFETY: the function's contract.
     let given = unsafe { sized::read(at) }?;
     Ok((!at.is_null()).then_some(given))
+}
+
+fn switch(value: i32, name: &str) -> Outcome<bool> {
+    match value {
+        0 | 1 => Ok(value == 1),
+        _ => Err(Failure::argument(format!("{name} is {value}; it must be 0 or 1"))),
+    }
 }
 
 /// A duration; 0 is the default, infinite is for ever.
@@ -144,6 +165,9 @@ mod tests {
             algorithm: c"ring".as_ptr(),
             network_interface: c"lo".as_ptr(),
             tuning_file: c"/tmp/links.toml".as_ptr(),
+            ports: c"20000-20010".as_ptr(),
+            encrypt: 1,
+            flight_records: 64,
             ..given()
         })
         .unwrap();
@@ -154,6 +178,9 @@ mod tests {
         assert_eq!(options.algorithm.as_deref(), Some("ring"));
         assert_eq!(options.interface.as_deref(), Some("lo"));
         assert_eq!(options.tuning_file.as_deref(), Some("/tmp/links.toml".as_ref()));
+        assert_eq!(options.ports, "20000-20010".parse().unwrap());
+        assert!(options.encrypt);
+        assert_eq!(options.flight_records, 64);
         let for_ever = syncline_options_t { timeout_s: f64::INFINITY, ..given() };
         assert_eq!(read(&for_ever).unwrap().timeout, Duration::MAX);
     }
@@ -165,6 +192,11 @@ mod tests {
         assert!(text(syncline_options_t { timeout_s: -1.0, ..given() }).contains("is -1"));
         assert!(text(syncline_options_t { timeout_s: f64::NAN, ..given() }).contains("NaN"));
         assert!(text(syncline_options_t { reproducible: 7, ..given() }).contains("0 or 1"));
+        assert!(text(syncline_options_t { encrypt: -1, ..given() }).contains("encrypt is -1"));
+        let backwards = c"2-1".as_ptr();
+        assert!(
+            text(syncline_options_t { ports: backwards, ..given() }).contains("range of ports")
+        );
         assert!(text(syncline_options_t { transport: 7, ..given() }).contains("transport 7"));
         let latin1 = c"\xe9".as_ptr();
         assert!(text(syncline_options_t { algorithm: latin1, ..given() }).contains("UTF-8"));

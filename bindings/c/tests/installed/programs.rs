@@ -100,6 +100,50 @@ fn every_bad_input_has_its_message() {
     }
 }
 
+#[test]
+fn ranks_meet_through_what_the_host_program_brings() {
+    let program = compile("tests/programs/rendezvous.c", Language::C11);
+    let folder = tempfile::tempdir().unwrap();
+    for how in ["store", "gather"] {
+        let printed = succeed(Command::new(&program).arg(how).arg(folder.path()));
+        assert_eq!(printed, "joined\n", "{how}");
+    }
+    let printed = succeed(Command::new(&program).arg("bad").arg(folder.path()));
+    let expected = [
+        "null store: SYNCLINE_ERROR_INVALID_ARGUMENT: syncline_comm_init_store: store is null",
+        "null get: SYNCLINE_ERROR_INVALID_ARGUMENT: syncline_comm_init_store: store's get is null",
+        "null gather: SYNCLINE_ERROR_INVALID_ARGUMENT: syncline_comm_init_all_gather: all_gather",
+        "bad set: SYNCLINE_ERROR_RENDEZVOUS: rendezvous at rank 0 of 2: ",
+        "bad gather: SYNCLINE_ERROR_RENDEZVOUS: rendezvous at rank 1 of 2: ",
+    ];
+    for (line, start) in printed.lines().zip(expected) {
+        assert!(line.starts_with(start), "{line}");
+    }
+    assert_eq!(printed.lines().count(), expected.len(), "{printed}");
+    assert!(printed.contains("its set returned 5"), "{printed}");
+    assert!(printed.contains("all-gather returned 7"), "{printed}");
+}
+
+#[test]
+fn a_launched_program_needs_no_arguments() {
+    let program = compile("tests/programs/rendezvous.c", Language::C11);
+    let folder = tempfile::tempdir().unwrap();
+    let start = |rank: &str| {
+        let mut command = Command::new(&program);
+        command.arg("environment").arg(folder.path()).stdout(std::process::Stdio::piped());
+        command.env("SYNCLINE_RANK", rank).env("SYNCLINE_WORLD_SIZE", "2");
+        command.env("SYNCLINE_RENDEZVOUS", folder.path().join("job")).spawn().unwrap()
+    };
+    for rank in ["0", "1"].map(start) {
+        let ended = rank.wait_with_output().unwrap();
+        assert!(ended.status.success());
+        assert_eq!(String::from_utf8_lossy(&ended.stdout), "joined\n");
+    }
+    let alone = succeed(Command::new(&program).arg("environment").arg(folder.path()));
+    assert!(alone.starts_with("alone: SYNCLINE_ERROR_INVALID_ARGUMENT: "), "{alone}");
+    assert!(alone.contains("no launcher started this process"), "{alone}");
+}
+
 fn fault(case: &str, expected: &[&str]) {
     let program = compile("tests/programs/faults.c", Language::C11);
     for transport in ["1", "2"] {

@@ -76,9 +76,12 @@ static void arguments(syncline_comm_t *comm)
                                             &newer.known, NULL));
 
     show("short id", syncline_unique_id_create(NULL, id, 10));
-    show("no interface", syncline_unique_id_create("nonesuch0", id, sizeof id));
+    options.size = sizeof options;
+    options.network_interface = "nonesuch0";
+    show("no interface", syncline_unique_id_create(&options, id, sizeof id));
+    options.network_interface = "lo";
     show("not an id", syncline_unique_id_check("hello"));
-    OK(syncline_unique_id_create("lo", id, sizeof id));
+    OK(syncline_unique_id_create(&options, id, sizeof id));
     show("an id", syncline_unique_id_check(id));
     id[20] = id[20] == 'A' ? 'B' : 'A';
     show("damaged id", syncline_unique_id_check(id));

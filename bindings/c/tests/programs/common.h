@@ -46,6 +46,7 @@ static inline int fork_ranks(unsigned ranks, int (*body)(const char *id, unsigne
                                                          unsigned ranks))
 {
     char id[SYNCLINE_UNIQUE_ID_BYTES];
+    syncline_options_t options = SYNCLINE_OPTIONS_INIT;
     int ends[2], failed = 0;
 
     CHECK(pipe(ends) == 0);
@@ -58,7 +59,8 @@ static inline int fork_ranks(unsigned ranks, int (*body)(const char *id, unsigne
         }
     }
     memset(id, 0, sizeof id);
-    OK(syncline_unique_id_create("lo", id, sizeof id));
+    options.network_interface = "lo";
+    OK(syncline_unique_id_create(&options, id, sizeof id));
     for (unsigned rank = 1; rank < ranks; rank++)
         CHECK(write(ends[1], id, sizeof id) == (ssize_t)sizeof id);
     failed += body(id, 0, ranks) != 0;
