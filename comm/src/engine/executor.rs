@@ -374,7 +374,7 @@ impl Engine {
         let meta = task.meta;
         let ranks = waits_for.iter().map(|peer| peer.rank).collect();
         let error = self.names.time_out(&meta, waits_for, after);
-        self.stop(id.slot, error, TroubleKind::Stall { waits_for: ranks, after });
+        self.stop(&meta, error, TroubleKind::Stall { waits_for: ranks, after });
     }
 
     /// Refuses everything that comes, for the reason that `error` gives. What is under way may
@@ -415,15 +415,38 @@ impl Engine {
         if let Failure::Mismatch { peer, .. } = &failure {
             self.show_header(slot, *peer);
         }
-        let kind = TroubleKind::of(&failure, self.names.me);
         let meta = self.tasks[slot as usize].meta;
-        let error = self.names.error(failure, &meta);
-        self.stop(slot, error, kind);
+        self.fail_call(&meta, failure);
     }
 
-    /// Stops all operations until it is known why `culprit` cannot go on; `error` is what it
-    /// looks like from here.
-    fn stop(&mut self, culprit: u32, error: Error, kind: TroubleKind) {
+    fn fail_call(&mut self, meta: &OpMeta, failure: Failure) {
+        let kind = TroubleKind::of(&failure, self.names.me);
+        let error = self.names.error(failure, meta);
+        self.stop(meta, error, kind);
+    }
+
+    /// Looks for frames that no operation asks for, of peers that are in another call than this
+    /// rank: where roots or lanes differ, nobody may ever wait for what the other sends.
+    #[cold]
+    pub(super) fn find_strays(&mut self) {
+        if self.running.is_empty() {
+            return;
+        }
+        let ranks = Rank::try_from(self.names.peers.len()).unwrap_or(Rank::MAX);
+        for peer in (0..ranks).filter(|&peer| peer != self.names.me) {
+            for lane in [Lane::Small, Lane::Bulk] {
+                if let Some(got) = self.wires.stray(lane, peer)
+                    && let Some(meta) = self.call_unlike(&got)
+                {
+                    return self.fail_call(&meta, Failure::Mismatch { peer, got });
+                }
+            }
+        }
+    }
+
+    /// Stops all operations until it is known why one cannot go on; `error` is what it looks like
+    /// from here.
+    fn stop(&mut self, meta: &OpMeta, error: Error, kind: TroubleKind) {
         tracing::debug!(rank = self.names.me, %error, "an operation cannot go on");
         self.stopped = self.running.drain(..).chain(self.queued.drain(..)).collect();
         self.trouble = Some(error);
@@ -431,7 +454,7 @@ impl Engine {
             return self.condemn(&doom);
         }
         let Some(judge) = &self.judge else { return self.despair() };
-        judge.investigate(Trouble { meta: self.tasks[culprit as usize].meta, kind });
+        judge.investigate(Trouble { meta: *meta, kind });
     }
 
     /// Lets a peer whose call differs see ours, if its pipe is free for that: an empty frame

@@ -111,6 +111,7 @@ impl Source for Driver<'_> {
 
     fn arm(&mut self) {
         for held in self.held.iter_mut().flatten() {
+            held.engine_mut().find_strays();
             held.engine_mut().arm(Sleep::Poll);
         }
         self.armed = true;

@@ -1,11 +1,11 @@
 //! What an engine tells about its operations, while they run and afterwards.
 
-use super::executor::Engine;
+use super::executor::{Engine, OpMeta};
 use super::recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Unfinished};
 use super::task::Life;
 use super::wires::Direction;
 use crate::error::Rank;
-use crate::transport::Lane;
+use crate::transport::{FrameHeader, Lane};
 
 impl Engine {
     /// Where this rank is in operation `key`.
@@ -124,6 +124,21 @@ impl Engine {
         let key = OpKey::of(&self.tasks[oldest as usize].meta);
         let Unfinished { awaits, refused_by, .. } = self.unfinished(oldest);
         Some((key, [awaits, refused_by].concat()))
+    }
+
+    /// The collective of this rank that has the number of a frame, and is another call.
+    pub(super) fn call_unlike(&self, got: &FrameHeader) -> Option<OpMeta> {
+        let unlike = |meta: &OpMeta| {
+            meta.lane != Lane::PointToPoint
+                && meta.sequence as u32 == got.sequence
+                && meta.fingerprint != got.fingerprint
+        };
+        let now = self.under_way().into_iter().map(|slot| self.tasks[slot as usize].meta);
+        let before = self.recorder.iter().map(|(_, record)| {
+            let OpRecord { description, sequence, fingerprint, lane, .. } = record;
+            OpMeta { description, sequence, fingerprint, lane }
+        });
+        now.chain(before).find(unlike)
     }
 
     fn under_way(&self) -> Vec<u32> {

@@ -29,6 +29,8 @@ pub(super) struct Driving<'a> {
     completion: Option<Arc<Completion>>,
     result: Option<Result<()>>,
     armed: Armed,
+    /// Sleeps since something moved.
+    sleeps: u32,
 }
 
 impl<'a> Driving<'a> {
@@ -39,7 +41,7 @@ impl<'a> Driving<'a> {
         held: Option<Held<'a>>,
         completion: Option<Arc<Completion>>,
     ) -> Self {
-        Self { cell, id, held, completion, result: None, armed: Armed::Nothing }
+        Self { cell, id, held, completion, result: None, armed: Armed::Nothing, sleeps: 0 }
     }
 
     /// The engine if it is held, the completion, and the result if there is one.
@@ -81,7 +83,10 @@ impl<'a> Driving<'a> {
         };
         match (&self.result, moved) {
             (Some(_), _) => Polled::Done,
-            (None, true) => Polled::Moved,
+            (None, true) => {
+                self.sleeps = 0;
+                Polled::Moved
+            }
             (None, false) => Polled::Idle,
         }
     }
@@ -113,6 +118,10 @@ impl Source for Driving<'_> {
     fn arm(&mut self) {
         self.armed = match &mut self.held {
             Some(held) => {
+                self.sleeps = self.sleeps.saturating_add(1);
+                if self.sleeps > 1 {
+                    held.engine_mut().find_strays();
+                }
                 let how = held.engine().sleep_kind(self.cell.bell.fd().is_none());
                 held.engine_mut().arm(how);
                 Armed::Engine(how)

@@ -2,7 +2,7 @@
 
 use crate::error::Rank;
 use crate::memory::Span;
-use crate::transport::{Fault, Lane, Transport};
+use crate::transport::{Fault, FrameHeader, Lane, Transport};
 
 /// Most contiguous runs that go into one frame.
 pub(super) const PARTS_MAX: usize = 64;
@@ -107,6 +107,12 @@ impl Wires {
         ticket: u32,
     ) -> bool {
         self.routes[peer as usize].turns[lane as usize][direction as usize].served == ticket
+    }
+
+    /// Header of a frame from `peer` that no task asks for.
+    pub(super) fn stray(&mut self, lane: Lane, peer: Rank) -> Option<FrameHeader> {
+        let turns = self.routes[peer as usize].turns[lane as usize][Direction::Recv as usize];
+        if turns.next == turns.served { self.reach(peer).peek(lane, peer) } else { None }
     }
 
     /// Lets the next task have the pipe.

@@ -126,6 +126,13 @@ pub trait Transport: Send {
     /// its payload may still be under way.
     fn head(&mut self, lane: Lane, peer: Rank) -> Result<Option<FrameHeader>, Fault>;
 
+    /// The head frame's header, if it is here, without a wish for one: nothing is made ready, and
+    /// nothing is expected to come.
+    fn peek(&mut self, lane: Lane, peer: Rank) -> Option<FrameHeader> {
+        let _ = (lane, peer);
+        None
+    }
+
     /// Payload bytes of the head frame that are here and not consumed, without moving them. May
     /// be shorter than what is missing, or empty. Valid until the next call on this pipe.
     /// At least `min_bytes` are shown contiguously once that many have arrived; a caller asks

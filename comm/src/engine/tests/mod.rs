@@ -6,11 +6,12 @@ mod matrix;
 mod records;
 mod sequences;
 mod shared;
+mod verdicts;
 
 use std::sync::Arc;
 
 use self::loopback::{Loopback, Pipes, fabric};
-use super::{Description, Engine, EngineConfig, OpMeta, Operation};
+use super::{Description, Engine, EngineConfig, Judge, OpMeta, Operation};
 use crate::error::{Peer, Rank};
 use crate::transport::{Lane, Transport};
 
@@ -31,6 +32,15 @@ impl Random {
 }
 
 fn engine(transport: Loopback, rank: Rank, ranks: Rank, staging_bytes_max: usize) -> Engine {
+    judged(transport, (rank, ranks), staging_bytes_max, None)
+}
+
+fn judged(
+    transport: Loopback,
+    (rank, ranks): (Rank, Rank),
+    staging_bytes_max: usize,
+    judge: Option<Arc<dyn Judge>>,
+) -> Engine {
     let peers = (0..ranks).map(|rank| Peer { rank, host: format!("host{rank}") }).collect();
     let transports: Vec<Box<dyn Transport>> = vec![Box::new(transport)];
     let routes = vec![0; ranks as usize];
@@ -41,7 +51,7 @@ fn engine(transport: Loopback, rank: Rank, ranks: Rank, staging_bytes_max: usize
         routes,
         staging_bytes_max,
         flight_records: 16,
-        judge: None,
+        judge,
     };
     Engine::new(config).unwrap()
 }

@@ -41,18 +41,18 @@ fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_ne_bytes()).collect()
 }
 
-fn send(engine: &mut Engine, peer: Rank, bytes: &[u8], meta: &OpMeta) -> TaskId {
+pub(super) fn send(engine: &mut Engine, peer: Rank, bytes: &[u8], meta: &OpMeta) -> TaskId {
     let program = shared(Program::send(peer, bytes.len()));
     engine.submit(&program, Buffers::separate(span(bytes), SpanMut::EMPTY), meta).unwrap()
 }
 
-fn recv(engine: &mut Engine, peer: Rank, bytes: &mut [u8], meta: &OpMeta) -> TaskId {
+pub(super) fn recv(engine: &mut Engine, peer: Rank, bytes: &mut [u8], meta: &OpMeta) -> TaskId {
     let program = shared(Program::recv(peer, bytes.len()));
     engine.submit(&program, Buffers::separate(Span::EMPTY, span_mut(bytes)), meta).unwrap()
 }
 
 /// Polls one engine until `id` has ended.
-fn finish(engine: &mut Engine, id: TaskId) -> Result<()> {
+pub(super) fn finish(engine: &mut Engine, id: TaskId) -> Result<()> {
     for _ in 0..1000 {
         if let Some(result) = engine.take(id) {
             return result;

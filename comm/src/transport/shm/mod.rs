@@ -309,6 +309,10 @@ impl Transport for ShmTransport {
         self.peers[index].head(lane)
     }
 
+    fn peek(&mut self, lane: Lane, peer: Rank) -> Option<FrameHeader> {
+        self.head(lane, peer).ok().flatten()
+    }
+
     #[inline]
     fn view(&mut self, lane: Lane, peer: Rank, _min_bytes: usize) -> Result<Span, Fault> {
         let index = self.index(peer);

@@ -109,6 +109,10 @@ impl Transport for SimEnd {
         Ok(state.pipes.get(&key).and_then(|pipe| pipe.frames.front()).map(|frame| frame.header))
     }
 
+    fn peek(&mut self, lane: Lane, peer: Rank) -> Option<FrameHeader> {
+        self.head(lane, peer).ok().flatten()
+    }
+
     fn view(&mut self, lane: Lane, peer: Rank, _min_bytes: usize) -> Result<Span, Fault> {
         let rest = self.rest(&self.net.state(), lane, peer)?;
         Ok(rest.unwrap_or(Span::EMPTY))

@@ -425,6 +425,11 @@ impl Transport for TcpTransport {
         Ok(None)
     }
 
+    fn peek(&mut self, lane: Lane, peer: Rank) -> Option<FrameHeader> {
+        let at = self.at(peer);
+        self.peers[at].incoming[lane as usize].as_mut()?.head()
+    }
+
     fn view(&mut self, lane: Lane, peer: Rank, min_bytes: usize) -> Result<Span, Fault> {
         let (incoming, peer) = self.receiving(lane, peer);
         let shown = incoming.view(min_bytes);
