@@ -1,5 +1,7 @@
 //! The protocol under seeds.
 
+mod agreement;
+mod blame;
 mod departure;
 mod encoding;
 
