@@ -78,9 +78,9 @@ pub(super) struct Agreements {
 }
 
 impl Agreements {
-    /// `rank` left the communicator or gave up.
-    pub(super) fn note_absent(&mut self, rank: Rank) {
-        self.absent.insert(rank);
+    /// `rank` left the communicator or gave up; answers whether that is new.
+    pub(super) fn note_absent(&mut self, rank: Rank) -> bool {
+        self.absent.insert(rank)
     }
 
     /// `rank` has no part any more; answers whether that is new.
@@ -126,8 +126,9 @@ impl Group {
             return;
         }
         if matches!(part, Part::Absent) {
-            self.agreements.note_absent(from);
-            self.review(local);
+            if self.agreements.note_absent(from) {
+                self.review_agreements(local);
+            }
             return;
         }
         if let Some(decision) = self.agreements.decided.get(&number).cloned() {
@@ -165,12 +166,12 @@ impl Group {
     /// Somebody departed from the job, or is in doubt.
     pub(super) fn agreements_lose(&mut self, local: &mut Local, rank: Rank) {
         if !self.agreements.open.is_empty() && self.members.contains(&rank) {
-            self.review(local);
+            self.review_agreements(local);
         }
     }
 
     /// Somebody has no part any more.
-    fn review(&mut self, local: &mut Local) {
+    pub(super) fn review_agreements(&mut self, local: &mut Local) {
         let open: Vec<u64> = self.agreements.open.keys().copied().collect();
         for number in open {
             self.step(local, number, |agreement, table, local| agreement.review(table, local));
@@ -227,7 +228,7 @@ impl Group {
         if entered {
             announce(local, self.id, number, decision);
         }
-        self.review(local);
+        self.review_agreements(local);
     }
 }
 

@@ -47,7 +47,11 @@ impl Group {
 
     /// Accepts `cause` if it is the first, and passes it on, but not to `teller`.
     pub(super) fn fail(&mut self, local: &mut Local, cause: Cause, teller: Option<Rank>) {
-        if self.failed.is_some() {
+        let gives_up = match &cause {
+            Cause::Aborted { by, .. } => self.agreements.note_absent(*by),
+            _ => false,
+        };
+        if self.failed.is_some() && !gives_up {
             return;
         }
         let cause = cause.clipped();
@@ -59,15 +63,15 @@ impl Group {
                 local.send(to, Message::Failed { comm: self.id, cause: cause.clone() });
             }
         }
+        if gives_up {
+            self.review_agreements(local);
+        }
     }
 
     /// Accepts `cause` if it is the first. Nobody is told.
-    pub(super) fn accept(&mut self, local: &mut Local, cause: Cause) {
+    fn accept(&mut self, local: &mut Local, cause: Cause) {
         if self.failed.is_some() {
             return;
-        }
-        if let Cause::Aborted { by, .. } = &cause {
-            self.agreements.note_absent(*by);
         }
         self.inquiries.clear();
         self.failed = Some(cause.clone());

@@ -163,7 +163,10 @@ impl Groups {
     pub(super) fn inspected(&mut self, local: &mut Local, number: u64, progress: Progress) {
         if let Some(Inspection { asker, query, comm }) = self.inspections.remove(&number) {
             let answer = match self.standing(comm) {
-                Answer::Well => Answer::At(progress),
+                Answer::Well => {
+                    let investigating = self.groups.get(&comm).is_some_and(Group::investigates);
+                    Answer::At { progress, investigating }
+                }
                 other => other,
             };
             local.send(asker, Message::Answer { comm, query, answer });

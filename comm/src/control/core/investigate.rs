@@ -101,7 +101,7 @@ impl Inquiry {
     }
 
     /// The cause, if time is up.
-    fn tick(&mut self, local: &mut Local) -> Option<Cause> {
+    fn tick(&mut self, local: &mut Local, group: &Asked<'_>) -> Option<Cause> {
         match self {
             Self::Broken { question, how } if local.now >= question.until => {
                 let rank = question.peer;
@@ -113,7 +113,7 @@ impl Inquiry {
             Self::Mismatch { question, mismatch } if local.now >= question.until => {
                 Some(mismatched(local.me, mismatch, &Answer::Unknown))
             }
-            Self::Stall(stall) => stall.tick(local),
+            Self::Stall(stall) => stall.tick(local, group),
             Self::Broken { .. } | Self::Mismatch { .. } => None,
         }
     }
@@ -130,7 +130,7 @@ fn broken(peer: Rank, how: &str, answer: &Answer) -> Cause {
     match answer {
         Answer::Failed(cause) => cause.clone(),
         Answer::Left => Cause::Left { rank: peer },
-        Answer::Well | Answer::At(_) => Cause::Lost {
+        Answer::Well | Answer::At { .. } => Cause::Lost {
             rank: peer,
             how: format!("{how}; it still runs, so the connection alone is broken"),
         },
@@ -144,18 +144,19 @@ fn broken(peer: Rank, how: &str, answer: &Answer) -> Cause {
 /// What `mismatch` was, now that the peer has answered.
 fn mismatched(me: Rank, mismatch: &Mismatch, answer: &Answer) -> Cause {
     let (sequence, fingerprint) = mismatch.theirs;
-    let mut theirs = match answer {
+    let (told, mut theirs) = match answer {
         Answer::Failed(cause) => return cause.clone(),
-        Answer::At(Progress::Running { description, .. } | Progress::Done { description }) => {
-            description.clone()
-        }
-        Answer::At(Progress::NotEntered { last: Some(last), .. }) => last.clone(),
-        Answer::At(Progress::NotEntered { last: None, .. } | Progress::Unknown)
-        | Answer::Well
-        | Answer::Left
-        | Answer::Unknown => format!("operation #{sequence}"),
+        Answer::At { progress, .. } => match progress {
+            Progress::Running { description, .. } | Progress::Done { description } => {
+                (true, description.clone())
+            }
+            Progress::NotEntered { last: Some(last), .. } => (false, last.clone()),
+            Progress::NotEntered { last: None, .. } | Progress::Unknown => {
+                (false, format!("operation #{sequence}"))
+            }
+        },
+        Answer::Well | Answer::Left | Answer::Unknown => (false, format!("operation #{sequence}")),
     };
-    let told = matches!(answer, Answer::At(Progress::Running { .. } | Progress::Done { .. }));
     if !told || theirs == mismatch.description {
         theirs.push_str(&format!(" (fingerprint {fingerprint:016x})"));
     }
@@ -203,6 +204,11 @@ impl Group {
         self.tick_inquiries(local);
     }
 
+    /// Whether this member looks for those who hold an operation up.
+    pub(super) fn investigates(&self) -> bool {
+        self.inquiries.iter().any(|inquiry| matches!(inquiry, Inquiry::Stall(_)))
+    }
+
     pub(super) fn answered(&mut self, local: &mut Local, from: Rank, query: u64, answer: &Answer) {
         let asked = Asked { comm: self.id, members: &self.members };
         let mut inquiries = self.inquiries.iter_mut();
@@ -213,7 +219,9 @@ impl Group {
     }
 
     pub(super) fn tick_inquiries(&mut self, local: &mut Local) {
-        if let Some(cause) = self.inquiries.iter_mut().find_map(|inquiry| inquiry.tick(local)) {
+        let asked = Asked { comm: self.id, members: &self.members };
+        let mut inquiries = self.inquiries.iter_mut();
+        if let Some(cause) = inquiries.find_map(|inquiry| inquiry.tick(local, &asked)) {
             self.fail(local, cause, None);
         }
     }

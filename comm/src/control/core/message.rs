@@ -78,8 +78,13 @@ pub enum Answer {
     Left,
     /// Nothing is known of it.
     Unknown,
-    /// All is well, and this is where the operation is.
-    At(Progress),
+    /// All is well.
+    At {
+        /// Where the operation is.
+        progress: Progress,
+        /// It looks itself for those who hold an operation up.
+        investigating: bool,
+    },
 }
 
 /// What members say in an agreement; the module `agree` explains the protocol.
@@ -224,8 +229,9 @@ impl Answer {
             }
             Self::Left => encoder.u8(2),
             Self::Unknown => encoder.u8(3),
-            Self::At(progress) => {
+            Self::At { progress, investigating } => {
                 encoder.u8(4);
+                encoder.u8(u8::from(*investigating));
                 codec::progress(encoder, progress);
             }
         }
@@ -237,7 +243,10 @@ impl Answer {
             1 => Self::Failed(Cause::decode(decoder)?),
             2 => Self::Left,
             3 => Self::Unknown,
-            4 => Self::At(codec::read_progress(decoder)?),
+            4 => Self::At {
+                investigating: decoder.u8()? != 0,
+                progress: codec::read_progress(decoder)?,
+            },
             _ => return Err(Malformed),
         })
     }

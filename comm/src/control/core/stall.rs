@@ -6,6 +6,11 @@
 //! it because it is still in an earlier one is held up itself: the search follows what it waits
 //! for there, and blames it only when nobody is found behind it. Ranks that wait in a circle
 //! without anybody to blame are slow, or wait for each other.
+//!
+//! When everybody stalls at the same time, everybody searches, and the one next to the culprit is
+//! the first to know. So a rank that searches itself is trusted for a while to find whom it waits
+//! for; only if nothing comes of that does the search go on behind it. A job of any size then asks
+//! few questions, instead of everybody asking everybody.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +31,26 @@ enum Finding {
         last: Option<String>,
         held_up: bool,
     },
+    /// It searches itself; if nothing comes of it by `until`, the search goes on behind it.
+    Trusted {
+        until: Duration,
+        waits_for: Vec<Rank>,
+    },
     Moving,
+}
+
+/// Most questions of one search, so that it does not open links to all of a large job.
+const QUESTIONS_MAX: usize = 256;
+
+impl Finding {
+    /// When to go on without what is still to come.
+    fn until(&self) -> Option<Duration> {
+        match self {
+            Self::Asked(question) => Some(question.until),
+            Self::Trusted { until, .. } => Some(*until),
+            Self::Silent | Self::Left | Self::NotEntered { .. } | Self::Moving => None,
+        }
+    }
 }
 
 /// The search after one stall.
@@ -58,7 +82,8 @@ impl StallInquiry {
     ) {
         let me = local.me;
         for rank in ranks.iter().copied().filter(|rank| *rank != me) {
-            if group.members.contains(&rank) && !self.findings.contains_key(&(rank, operation)) {
+            let asked = self.findings.contains_key(&(rank, operation));
+            if !asked && self.findings.len() < QUESTIONS_MAX && group.members.contains(&rank) {
                 let question = Question::ask(local, group.comm, rank, Some(operation));
                 self.findings.insert((rank, operation), Finding::Asked(question));
             }
@@ -91,18 +116,25 @@ impl StallInquiry {
             Answer::Left => Finding::Left,
             // Not opened yet: it has called nothing.
             Answer::Unknown => Finding::NotEntered { last: None, held_up: false },
-            Answer::At(Progress::NotEntered { last, unfinished }) => {
+            Answer::At { progress: Progress::NotEntered { last, unfinished }, .. } => {
                 if let Some(Unfinished { operation, waits_for }) = unfinished {
                     self.follow(local, group, *operation, waits_for);
                 }
                 let held_up = unfinished.as_ref().is_some_and(|u| !u.waits_for.is_empty());
                 Finding::NotEntered { last: last.clone(), held_up }
             }
-            Answer::At(Progress::Running { waits_for, .. }) => {
+            Answer::At { progress: Progress::Running { waits_for, .. }, investigating: true } => {
+                let until = local.answer_by() + local.timings.answer_max / 4;
+                Finding::Trusted { until, waits_for: waits_for.clone() }
+            }
+            Answer::At { progress: Progress::Running { waits_for, .. }, .. } => {
                 self.follow(local, group, operation, waits_for);
                 Finding::Moving
             }
-            Answer::Well | Answer::At(Progress::Done { .. } | Progress::Unknown) => Finding::Moving,
+            Answer::Well
+            | Answer::At { progress: Progress::Done { .. } | Progress::Unknown, .. } => {
+                Finding::Moving
+            }
         };
         self.findings.insert((rank, operation), finding);
         self.verdict(local)
@@ -119,28 +151,32 @@ impl StallInquiry {
     }
 
     pub(super) fn next_tick(&self) -> Option<Duration> {
-        let questions = self.findings.values().filter_map(|finding| match finding {
-            Finding::Asked(question) => Some(question.until),
-            _ => None,
-        });
-        questions.chain([self.until]).min()
+        self.findings.values().filter_map(Finding::until).chain([self.until]).min()
     }
 
-    pub(super) fn tick(&mut self, local: &Local) -> Option<Cause> {
-        for finding in self.findings.values_mut() {
+    pub(super) fn tick(&mut self, local: &mut Local, group: &Asked<'_>) -> Option<Cause> {
+        let mut behind = Vec::new();
+        for ((_, operation), finding) in &mut self.findings {
             match finding {
                 Finding::Asked(question) if local.now >= question.until => {
                     *finding = if question.left { Finding::Left } else { Finding::Silent };
                 }
+                Finding::Trusted { until, waits_for } if local.now >= *until => {
+                    behind.push((*operation, std::mem::take(waits_for)));
+                    *finding = Finding::Moving;
+                }
                 _ => {}
             }
+        }
+        for (operation, waits_for) in behind {
+            self.follow(local, group, operation, &waits_for);
         }
         self.verdict(local)
     }
 
     /// Who it was, once all have answered or time is up.
     fn verdict(&self, local: &Local) -> Option<Cause> {
-        let open = self.findings.values().any(|finding| matches!(finding, Finding::Asked(_)));
+        let open = self.findings.values().any(|finding| finding.until().is_some());
         if open && local.now < self.until {
             return None;
         }
@@ -173,7 +209,10 @@ impl StallInquiry {
             Finding::NotEntered { last, held_up } if *held_up == those_held_up => {
                 Some(Absence::NotEntered { last: last.clone() })
             }
-            Finding::NotEntered { .. } | Finding::Asked(_) | Finding::Moving => None,
+            Finding::NotEntered { .. }
+            | Finding::Asked(_)
+            | Finding::Trusted { .. }
+            | Finding::Moving => None,
         };
         let found = self.findings.iter().filter_map(|((rank, _), f)| Some((*rank, absence(f)?)));
         found.collect()

@@ -333,3 +333,25 @@ fn every_failure_names_somebody_to_blame() {
         }
     }
 }
+
+/// A large ring stalls behind one stopped rank, everywhere at once: soon known to all, with few
+/// questions.
+#[test]
+fn a_large_job_asks_few_questions() {
+    let ranks = 400;
+    let mut world = world(ranks, 1);
+    world.stop(100);
+    world.progress = Box::new(move |rank, _, _| running(vec![(rank + ranks - 1) % ranks]));
+    for rank in world.up() {
+        let after = world.random.micros(0, 1_000);
+        world.at(after, rank, move |world, rank| {
+            stalled(world, rank, vec![(rank + ranks - 1) % ranks]);
+        });
+    }
+    let before = world.messages;
+    world.run(millis(1_000));
+    assert_eq!(missing(&common(&world, 1)), BTreeMap::from([(100, Absence::Silent)]));
+    let flood = 2 * 9 * u64::from(ranks);
+    let asked = world.messages - before - flood;
+    assert!(asked < 4 * u64::from(ranks), "{asked}");
+}

@@ -76,7 +76,7 @@ fn answer(random: &mut Random) -> Answer {
         1 => Answer::Failed(cause(random)),
         2 => Answer::Left,
         3 => Answer::Unknown,
-        _ => Answer::At(progress(random)),
+        _ => Answer::At { progress: progress(random), investigating: random.chance(50) },
     }
 }
 
@@ -188,7 +188,7 @@ fn the_largest_messages_fit() {
         Message::Agreement { comm: 1, number: 1, ballot: 1, part },
         Message::Failed { comm: 1, cause: stalled.clone() },
         Message::Answer { comm: 1, query: 1, answer: Answer::Failed(stalled) },
-        Message::Answer { comm: 1, query: 1, answer: Answer::At(progress) },
+        Message::Answer { comm: 1, query: 1, answer: Answer::At { progress, investigating: true } },
     ] {
         let bytes = message.encode();
         assert!(bytes.len() <= Message::BYTES_MAX, "{}", bytes.len());
