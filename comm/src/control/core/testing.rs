@@ -44,6 +44,9 @@ pub(crate) type Act = Box<dyn FnOnce(&mut World, Rank)>;
 /// Where a member is in an operation, for [`Output::Inspect`].
 pub(crate) type Where = Box<dyn Fn(Rank, CommId, Operation) -> Progress>;
 
+/// How an agreement ended.
+pub(crate) type Outcome = Result<Agreed, Excluded>;
+
 enum Event {
     Input(Input),
     Tick,
@@ -86,7 +89,7 @@ pub(crate) struct World {
     pub(crate) messages: u64,
     pub(crate) watched: BTreeMap<Rank, Option<Rank>>,
     pub(crate) failed: BTreeMap<(Rank, CommId), (Duration, Cause)>,
-    pub(crate) agreed: BTreeMap<(Rank, CommId, u64), (Duration, Result<Agreed, Excluded>)>,
+    pub(crate) agreed: BTreeMap<(Rank, CommId, u64), (Duration, Outcome)>,
 }
 
 impl World {

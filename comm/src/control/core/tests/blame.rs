@@ -163,7 +163,7 @@ fn the_first_to_fail_is_named() {
         let mut world = world(ranks, seed);
         // 1 aborts; 2 hears of it, and leaves the job; 0 sees its pipe to 2 close.
         world.with(1, |core, now| core.abort(now, COMM, "out of memory"));
-        world.at(millis(0), 2, |world, rank| leave_once_failed(world, rank));
+        world.at(millis(0), 2, leave_once_failed);
         world.run(millis(3_000));
         let aborted = Cause::Aborted { by: 1, reason: "out of memory".to_owned() };
         for rank in (0..ranks).filter(|rank| world.state(*rank) == State::Up) {
