@@ -20,7 +20,7 @@ use crate::engine::{
 };
 use crate::error::Rank;
 
-/// How long farewells may take to leave.
+/// How long farewells may take to be heard.
 const FAREWELL_TIME_MAX: Duration = Duration::from_millis(60);
 /// After the loss of a member: operations end when nothing has moved for this long.
 const GRACE: Duration = Duration::from_millis(100);
@@ -84,7 +84,8 @@ impl Attendant {
     }
 
     fn is_done(&self) -> bool {
-        self.leave_by.is_some_and(|by| self.links.is_flushed() || self.clock.now() >= by)
+        let heard = || self.core.may_go() && self.links.is_flushed();
+        self.leave_by.is_some_and(|by| heard() || self.clock.now() >= by)
     }
 
     fn next_tick(&self) -> Option<Duration> {

@@ -103,8 +103,8 @@ impl StallInquiry {
         };
         let (rank, operation) =
             self.findings.iter().find(|(_, finding)| asked(finding)).map(|(at, _)| *at)?;
-        if let Answer::At(Progress::Running { description, .. } | Progress::Done { description }) =
-            answer
+        if let Answer::At { progress, .. } = answer
+            && let Progress::Running { description, .. } | Progress::Done { description } = progress
             && operation == self.stall.operation
             && differ(operation, &self.stall.description, description)
         {
