@@ -188,8 +188,8 @@ ranks are timed with a barrier before each iteration.
 Every size is checked element by element, before and after the timed iterations; #wrong counts over all \
 ranks.
 
-Under a launcher that sets SYNCLINE_RANK, SYNCLINE_WORLD_SIZE and SYNCLINE_RENDEZVOUS (collbench launch \
-does), run joins that job instead of starting ranks of its own.";
+Under a launcher (collbench launch, torchrun, srun, mpirun of Open MPI, mpiexec of MPICH, Intel MPI or \
+PALS) run joins that job instead of starting ranks of its own: start one collbench per rank.";
 
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]

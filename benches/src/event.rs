@@ -1,5 +1,7 @@
 //! What rank 0 reports while it measures: one JSON object per line when it is another process.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stats::Latency;
@@ -16,6 +18,8 @@ pub(crate) enum Event {
         hosts: u32,
         /// How many sizes will be measured.
         sizes: usize,
+        /// How long the parts of coming together took rank 0, in milliseconds.
+        init_ms: BTreeMap<String, f64>,
     },
     /// One size is measured.
     Row(Row),
@@ -81,9 +85,9 @@ mod tests {
 
     #[test]
     fn events_survive_the_pipe() {
-        for event in
-            [Event::Joined { ranks: 4, hosts: 2, sizes: 9 }, Event::Row(example_row(1024, 3.25))]
-        {
+        let init_ms = BTreeMap::from([("gather".to_owned(), 1.5)]);
+        let joined = Event::Joined { ranks: 4, hosts: 2, sizes: 9, init_ms };
+        for event in [joined, Event::Row(example_row(1024, 3.25))] {
             let line = serde_json::to_string(&event).expect("plain");
             assert!(!line.contains('\n'));
             assert_eq!(serde_json::from_str::<Event>(&line).expect("same"), event);

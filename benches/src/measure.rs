@@ -36,7 +36,8 @@ pub(crate) fn measure(
     let is_reporter = runner.rank() == 0;
     if is_reporter {
         let (ranks, hosts) = (runner.ranks(), runner.hosts());
-        report(Event::Joined { ranks, hosts, sizes: counts.len() })?;
+        let init_ms = runner.init_ms();
+        report(Event::Joined { ranks, hosts, sizes: counts.len(), init_ms })?;
     }
     if plan.explain {
         return bench.explain(&counts, report);
@@ -266,6 +267,10 @@ mod tests {
             1
         }
 
+        fn init_ms(&self) -> std::collections::BTreeMap<String, f64> {
+            [("total".to_owned(), 2.0)].into()
+        }
+
         fn run(&self, call: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String> {
             if let Some(input) = input {
                 output.copy_from_slice(input);
@@ -321,7 +326,8 @@ mod tests {
             let (wrong, events, calls) = run(in_place, None);
             assert_eq!(wrong, 0);
             assert_eq!(calls, 2 * (1 + TRIALS + 2 + 10 + 1));
-            assert_eq!(events[0], Event::Joined { ranks: 1, hosts: 1, sizes: 2 });
+            let init_ms = [("total".to_owned(), 2.0)].into();
+            assert_eq!(events[0], Event::Joined { ranks: 1, hosts: 1, sizes: 2, init_ms });
             let Event::Row(row) = &events[2] else { panic!("a row") };
             assert_eq!((row.bytes, row.count, row.iters), (4096, 1024, 10));
             assert_eq!((row.wrong, row.max_abs_error), (0, Some(0.0)));

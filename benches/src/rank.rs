@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 
+use syncline::communicator::LaunchEnvironment;
+
 use crate::event::Event;
 use crate::failure::{Failure, Outcome};
-use crate::launch::{Joined, bind, die_with_parent};
+use crate::launch::{bind, die_with_parent, launched};
 use crate::measure::measure;
 use crate::plan::Plan;
 use crate::session::Session;
@@ -20,24 +22,24 @@ pub(crate) fn started() -> Outcome {
     let plan = std::env::var(PLAN).map_err(|_| internal())?;
     let plan: Plan = serde_json::from_str(&plan)
         .map_err(|e| Failure::run(format!("the plan is not understood: {e}")))?;
-    let joined = Joined::from_environment()?.ok_or_else(internal)?;
+    let job = launched()?.ok_or_else(internal)?;
     // What is wrong is in the reports; whoever reads them judges.
-    measure_as(&plan, &joined, &mut tell).map(drop)
+    measure_as(&plan, &job, &mut tell).map(drop)
 }
 
 /// Joins the job, measures, and reports if this is rank 0. The answer is the number of wrong
 /// elements over all ranks.
 pub(crate) fn measure_as(
     plan: &Plan,
-    joined: &Joined,
+    job: &LaunchEnvironment,
     report: &mut dyn FnMut(Event) -> Outcome,
 ) -> Outcome<u64> {
-    let name = std::ffi::CString::new(format!("collbench:{}", joined.rank));
+    let name = std::ffi::CString::new(format!("collbench:{}", job.rank));
     if let Ok(name) = name {
         // For `top` and `ps` only.
         let _ = rustix::thread::set_name(&name);
     }
-    let session = Session::join(plan, joined).map_err(Failure::Run)?;
+    let session = Session::join(plan, job).map_err(Failure::Run)?;
     measure(&session, plan, report)
 }
 

@@ -1,8 +1,10 @@
 //! `collbench run`, and what collbench does without arguments.
 
+use syncline::communicator::LaunchEnvironment;
+
 use crate::cli::{RunArgs, TransportArg};
 use crate::failure::{Failure, Outcome};
-use crate::launch::{Joined, Placement, run_ranks};
+use crate::launch::{Placement, launched, run_ranks};
 use crate::operation::Operation;
 use crate::plan::{Input, Plan};
 use crate::rank::measure_as;
@@ -25,20 +27,21 @@ impl RunArgs {
 pub(crate) fn run(args: &RunArgs, verbose: u8) -> Outcome {
     let files = args.files();
     files.check()?;
-    let Some(joined) = Joined::from_environment()? else {
+    let Some(job) = launched()? else {
         let ranks = args.ranks.unwrap_or(RANKS_DEFAULT);
         let plan = Plan::check(args, ranks)?;
         return on_own_ranks(&files, &plan, ranks, &Placement::default(), verbose)?.judge();
     };
-    if args.ranks.is_some_and(|ranks| ranks != joined.ranks) {
+    if args.ranks.is_some_and(|ranks| ranks != job.ranks) {
         return Err(Failure::usage(format!(
-            "--ranks {} but the launcher started {}; leave out --ranks",
+            "--ranks {} but {} started {}; leave out --ranks",
             args.ranks.unwrap_or_default(),
-            joined.ranks
+            job.launcher,
+            job.ranks
         )));
     }
-    let plan = Plan::check(args, joined.ranks)?;
-    join(&files, &plan, &joined)
+    let plan = Plan::check(args, job.ranks)?;
+    join(&files, &plan, &job)
 }
 
 /// Starts `ranks` ranks, shows what they find, and leaves none behind.
@@ -55,15 +58,15 @@ pub(crate) fn on_own_ranks(
 }
 
 /// Is one rank of a launcher's job; rank 0 shows the results, and every rank's status tells.
-fn join(files: &Files, plan: &Plan, joined: &Joined) -> Outcome {
-    if joined.rank != 0 {
-        return match measure_as(plan, joined, &mut |_| Ok(()))? {
+fn join(files: &Files, plan: &Plan, job: &LaunchEnvironment) -> Outcome {
+    if job.rank != 0 {
+        return match measure_as(plan, job, &mut |_| Ok(()))? {
             0 => Ok(()),
             wrong => Err(Failure::run(format!("{wrong} elements were wrong"))),
         };
     }
     let mut reporter = Reporter::new(plan);
-    measure_as(plan, joined, &mut |event| reporter.receive(event))?;
+    measure_as(plan, job, &mut |event| reporter.receive(event))?;
     reporter.finish(files)?.judge()
 }
 

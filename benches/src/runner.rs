@@ -1,5 +1,7 @@
 //! One rank's view of the library: the only place that calls Syncline's communicator.
 
+use std::collections::BTreeMap;
+
 use syncline::reduce::{DType, ReduceOp};
 
 use crate::operation::Operation;
@@ -40,6 +42,9 @@ pub(crate) trait Runner {
 
     /// Hosts they are on.
     fn hosts(&self) -> u32;
+
+    /// How long the parts of coming together took here, in milliseconds.
+    fn init_ms(&self) -> BTreeMap<String, f64>;
 
     /// Makes one call; without `input`, in place.
     fn run(&self, call: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String>;

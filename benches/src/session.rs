@@ -1,13 +1,14 @@
 //! A rank's communicator: the only place that calls the library.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use syncline::collective::Request;
-use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
+use syncline::communicator::{
+    Communicator, LaunchEnvironment, Options, Rendezvous, TransportChoice,
+};
 use syncline::schedule::Collective;
 
 use crate::cli::TransportArg;
-use crate::launch::Joined;
 use crate::operation::Operation;
 use crate::plan::Plan;
 use crate::runner::{Call, Choice, Runner};
@@ -20,7 +21,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Joins the job; returns when all ranks have come.
-    pub(crate) fn join(plan: &Plan, joined: &Joined) -> Result<Self, String> {
+    pub(crate) fn join(plan: &Plan, job: &LaunchEnvironment) -> Result<Self, String> {
         let transport = match plan.transport {
             TransportArg::Auto => TransportChoice::Auto,
             TransportArg::Shm => TransportChoice::Shm,
@@ -34,8 +35,8 @@ impl Session {
             tuning_file: plan.tuning.clone(),
             ..Options::default()
         };
-        let at = rendezvous(&joined.rendezvous);
-        let comm = Communicator::init(&at, joined.rank, joined.ranks, options);
+        let at = Rendezvous::Launched(job.clone());
+        let comm = Communicator::init(&at, job.rank, job.ranks, options);
         comm.map(|comm| Self { comm, transport: plan.transport }).map_err(|e| e.to_string())
     }
 
@@ -47,11 +48,6 @@ impl Session {
             group.recv(output, (rank + ranks - 1) % ranks)
         })
     }
-}
-
-/// A unique id, or the path of a file.
-fn rendezvous(text: &str) -> Rendezvous {
-    text.parse().map_or_else(|_| Rendezvous::File(PathBuf::from(text)), Rendezvous::Id)
 }
 
 /// What the library is asked for; point-to-point messages are not requests.
@@ -84,6 +80,11 @@ impl Runner for Session {
 
     fn hosts(&self) -> u32 {
         self.comm.hosts()
+    }
+
+    fn init_ms(&self) -> BTreeMap<String, f64> {
+        let phases = self.comm.init_timings().phases();
+        phases.into_iter().map(|(name, time)| (name.into(), time.as_secs_f64() * 1e3)).collect()
     }
 
     fn run(&self, call: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String> {

@@ -12,6 +12,8 @@ const DEBIAN: &[(&str, &str, &str)] = &[
     ("cmake", "--version", "cmake"),
     ("make", "--version", "make"),
     ("pkg-config", "--version", "pkg-config"),
+    ("mpiexec.hydra", "--version", "mpich"),
+    ("mpirun.openmpi", "--version", "openmpi-bin"),
 ];
 
 const CARGO_DENY_VERSION: &str = "0.20.2";

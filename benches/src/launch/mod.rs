@@ -10,7 +10,7 @@ mod signals;
 
 pub(crate) use bind::bind;
 pub(crate) use child::{die_with_parent, execute};
-pub(crate) use environment::{Joined, Place};
+pub(crate) use environment::{Place, launched};
 pub(crate) use group::{Group, Notice, describe};
 pub(crate) use program::launch;
 pub(crate) use ranks::run_ranks;

@@ -1,5 +1,7 @@
 //! Results as JSON, for scripts.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Results;
@@ -18,12 +20,13 @@ struct Document<'a> {
     root: Option<u32>,
     in_place: bool,
     reproducible: bool,
+    init_ms: &'a BTreeMap<String, f64>,
     rows: &'a [Row],
 }
 
 /// The results as one indented JSON object.
 pub(crate) fn document(results: &Results) -> Outcome<String> {
-    let Results { plan, ranks, hosts, rows } = results;
+    let Results { plan, ranks, hosts, init_ms, rows } = results;
     let document = Document {
         collective: plan.operation.name(),
         ranks: *ranks,
@@ -34,6 +37,7 @@ pub(crate) fn document(results: &Results) -> Outcome<String> {
         root: plan.operation.rooted().then_some(plan.root),
         in_place: plan.in_place,
         reproducible: plan.reproducible,
+        init_ms,
         rows,
     };
     let text = serde_json::to_string_pretty(&document);
@@ -52,6 +56,7 @@ mod tests {
         assert_eq!(json["collective"], "all_reduce");
         assert_eq!((&json["ranks"], &json["hosts"]), (&4.into(), &1.into()));
         assert_eq!(json["transport"], "auto");
+        assert_eq!(json["init_ms"]["total"], 7.25);
         let row = json["rows"][0].as_object().expect("an object");
         let mut names: Vec<&str> = row.keys().map(String::as_str).collect();
         names.sort_unstable();

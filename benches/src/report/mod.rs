@@ -5,6 +5,7 @@ mod plot;
 mod progress;
 mod table;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,8 @@ pub(crate) struct Results {
     pub(crate) ranks: u32,
     /// Hosts they were on.
     pub(crate) hosts: u32,
+    /// How long the parts of coming together took rank 0, in milliseconds.
+    pub(crate) init_ms: BTreeMap<String, f64>,
     /// One per size.
     pub(crate) rows: Vec<Row>,
 }
@@ -77,14 +80,17 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// For a measurement that begins.
     pub(crate) fn new(plan: &Plan) -> Self {
-        let results = Results { plan: plan.clone(), ranks: 0, hosts: 0, rows: Vec::new() };
-        Self { results, progress: Progress::new(plan.operation.name()) }
+        let (plan, init_ms) = (plan.clone(), BTreeMap::new());
+        let results = Results { plan, ranks: 0, hosts: 0, init_ms, rows: Vec::new() };
+        let progress = Progress::new(results.plan.operation.name());
+        Self { results, progress }
     }
 
     /// Shows one report.
     pub(crate) fn receive(&mut self, event: Event) -> Outcome {
         match event {
-            Event::Joined { ranks, hosts, sizes } => {
+            Event::Joined { ranks, hosts, sizes, init_ms } => {
+                self.results.init_ms = init_ms;
                 self.results.ranks = ranks;
                 self.results.hosts = hosts;
                 self.progress.begin(sizes);
@@ -159,7 +165,8 @@ mod tests {
             timeout_s: 60.0,
         };
         let rows = (3..26).map(|p| example_row(1 << p, 2.0 + f64::from(1 << p) / 4000.0)).collect();
-        Results { plan, ranks: 4, hosts: 1, rows }
+        let init_ms = BTreeMap::from([("total".to_owned(), 7.25)]);
+        Results { plan, ranks: 4, hosts: 1, init_ms, rows }
     }
 
     #[test]

@@ -177,7 +177,9 @@ impl Communicator {
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
         let start = Start { deadline, since: start, timings: joined.timings };
         let seats = Seats { me: rank, members, jobs: (0..ranks).collect() };
-        Self::assemble(&Arc::new(job), ROOT, seats, options, constants, start)
+        let joined = Self::assemble(&Arc::new(job), ROOT, seats, options, constants, start)?;
+        tracing::info!(rank, ranks, timings = %joined.init_timings(), "joined the job");
+        Ok(joined)
     }
 
     /// Joins the job that a launcher started this process as part of: torchrun, Slurm, Open MPI,

@@ -1,9 +1,9 @@
 //! Who is in this job, and how to reach them.
 //!
-//! One process, the root, listens; the others find it through a [`UniqueId`] or a file, prove
-//! that they know the job's secret, and report where they can be reached. When all ranks are
-//! there the root sends everybody the table of members. Nothing here blocks: all waiting goes
-//! through the function that [`join`] is given.
+//! One process, the root, listens; the others learn of it (a [`UniqueId`], a file, a store, what
+//! a launcher provides: [`Rendezvous`]), prove that they know the job's secret, and report where
+//! they can be reached. When all ranks are there the table of members goes to everybody. Nothing
+//! here blocks: all waiting goes through the function that [`join`] is given.
 //!
 //! Afterwards every rank keeps its [`Listener`], which serves all communicators of the job.
 

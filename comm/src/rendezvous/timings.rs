@@ -1,5 +1,6 @@
 //! How long each part of coming together took.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Where the time went between the call that makes a communicator and its return, on this rank.
@@ -39,6 +40,16 @@ impl InitTimings {
             ("tcp", self.tcp),
             ("total", self.total),
         ]
+    }
+}
+
+impl fmt::Display for InitTimings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (name, time)) in self.phases().into_iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{name} {:.2} ms", time.as_secs_f64() * 1e3)?;
+        }
+        Ok(())
     }
 }
 

@@ -18,13 +18,13 @@ fn main() -> ExitCode {
     let number = |name: &str| -> u32 {
         std::env::var(name).expect(name).parse().expect("a number in the environment")
     };
-    let file: std::path::PathBuf =
-        std::env::var_os(launch::FILE).expect("a rendezvous file").into();
+    let file = std::env::var_os(launch::FILE).map(std::path::PathBuf::from);
     if scenario == "fault" {
         let part = arguments.next().expect("a part");
         let timeout_ms = arguments.next().and_then(|ms| ms.parse().ok()).unwrap_or(5000);
         let place = (number(launch::RANK), number(launch::WORLD));
         let timeout = Duration::from_millis(timeout_ms);
+        let file = file.expect("a rendezvous file");
         return match faults::play(&part, place, &file, transport, timeout) {
             Ok(()) => {
                 faults::say("clean", "");
@@ -39,8 +39,15 @@ fn main() -> ExitCode {
     let reproducible = scenario == "reproducible";
     let timeout = Duration::from_secs(60);
     let options = Options { transport, timeout, reproducible, ..Options::default() };
-    let at = Rendezvous::File(file);
-    let comm = match Communicator::init(&at, number(launch::RANK), number(launch::WORLD), options) {
+    // Without a file it was started by somebody else's launcher.
+    let joined = match file {
+        Some(file) => {
+            let at = Rendezvous::File(file);
+            Communicator::init(&at, number(launch::RANK), number(launch::WORLD), options)
+        }
+        None => Communicator::init_from_environment(options),
+    };
+    let comm = match joined {
         Ok(comm) => comm,
         Err(error) => {
             eprintln!("init: {error}");
