@@ -73,8 +73,7 @@ fn under_hydra() {
     if is_there("mpiexec.hydra") {
         run(&mut hydra(3), "grouped", "shm");
         run(&mut hydra(1), "grouped", "auto");
-        // The process manager can be on a port instead of an inherited descriptor.
-        run(hydra(2).arg("-pmi-port"), "grouped", "tcp");
+        run(&mut hydra(2), "grouped", "tcp");
     }
 }
 

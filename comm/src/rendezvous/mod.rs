@@ -24,6 +24,8 @@ mod key_value;
 mod launch;
 mod listener;
 mod member;
+#[cfg(test)]
+mod mishaps;
 mod netlink;
 mod noise;
 mod ports;

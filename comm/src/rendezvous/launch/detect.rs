@@ -234,6 +234,11 @@ fn pmi(v: &Variables<'_>) -> Found<LaunchEnvironment> {
     let server = if let Some(fd) = v.number("PMI_FD")? {
         PmiServer::Descriptor(fd)
     } else if let Some(text) = v.text("PMI_PORT") {
+        if !v.has("PMI_SIZE") {
+            return Err("the process manager tells ranks at PMI_PORT only; start the job without \
+                        mpiexec's -pmi-port"
+                .to_owned());
+        }
         let malformed = || format!("PMI_PORT={text:?} is not HOST:PORT");
         let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
         PmiServer::Port {

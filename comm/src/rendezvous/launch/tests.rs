@@ -1,6 +1,6 @@
 //! Recorded environments, and launchers' servers that are played here.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
@@ -234,6 +234,7 @@ fn what_is_wrong_with_an_environment_is_named() {
             "rank 2 (OMPI_COMM_WORLD_RANK or PMIX_RANK) of 2 ranks",
         ),
         (HYDRA.replace("PMI_FD=7", "PMI_PORT=nowhere"), "PMI_PORT=\"nowhere\" is not HOST:PORT"),
+        ("PMI_PORT=node1:4000\nPMI_ID=5".to_owned(), "start the job without mpiexec's -pmi-port"),
         (SLURM.replace("n[02-04]", "n[02-"), "Slurm's node list: the brackets"),
         (SLURM.replace("HOME=/home/me", ""), "name a folder that all hosts share"),
         (PALS.replace("PMI_SIZE=2", ""), "set no PMI_SIZE or PALS_SIZE"),
@@ -353,8 +354,8 @@ struct PmiJob {
 }
 
 /// Serves one process as Hydra's proxy does.
-fn serve_pmi(job: &PmiJob, mut stream: UnixStream) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+fn serve_pmi(job: &PmiJob, input: impl Read, mut output: impl Write) {
+    let mut lines = BufReader::new(input).lines();
     while let Some(Ok(line)) = lines.next() {
         let field = |key: &str| {
             line.split(' ')
@@ -363,6 +364,11 @@ fn serve_pmi(job: &PmiJob, mut stream: UnixStream) {
                 .to_owned()
         };
         let answer = match field("cmd").as_str() {
+            // What Hydra says on a port, where a process has to introduce itself.
+            "initack" => {
+                assert_eq!(field("pmiid"), "1");
+                "cmd=initack rc=0\ncmd=set size=2\ncmd=set rank=1\ncmd=set debug=0".to_owned()
+            }
             "init" => "cmd=response_to_init pmi_version=1 pmi_subversion=1 rc=0".to_owned(),
             "get_maxes" => "cmd=maxes kvsname_max=256 keylen_max=64 vallen_max=1024".to_owned(),
             "get_my_kvsname" => "cmd=my_kvsname kvsname=kvs_7".to_owned(),
@@ -389,7 +395,7 @@ fn serve_pmi(job: &PmiJob, mut stream: UnixStream) {
             "finalize" => "cmd=finalize_ack".to_owned(),
             other => panic!("unexpected {other}: {line}"),
         };
-        if stream.write_all(format!("{answer}\n").as_bytes()).is_err() {
+        if output.write_all(format!("{answer}\n").as_bytes()).is_err() {
             return;
         }
     }
@@ -402,7 +408,7 @@ fn pmi_job(ranks: usize) -> (Vec<UnixStream>, Vec<Meeting>) {
     for _ in 0..ranks {
         let (near, far) = UnixStream::pair().unwrap();
         let job = Arc::clone(&job);
-        thread::spawn(move || serve_pmi(&job, far));
+        thread::spawn(move || serve_pmi(&job, far.try_clone().unwrap(), far));
         meetings.push(Meeting::Pmi(PmiServer::Descriptor(near.as_raw_fd())));
         ends.push(near);
     }
@@ -413,6 +419,23 @@ fn pmi_job(ranks: usize) -> (Vec<UnixStream>, Vec<Meeting>) {
 fn a_pmi_server_carries_the_id() {
     let (_ends, meetings) = pmi_job(3);
     all_meet(meetings);
+}
+
+#[test]
+fn a_pmi_server_may_be_on_a_port() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let job = Arc::new(PmiJob { ranks: 2, state: Mutex::default(), all_in: Condvar::new() });
+    let (near, far) = UnixStream::pair().unwrap();
+    let first = Meeting::Pmi(PmiServer::Descriptor(near.as_raw_fd()));
+    let by_descriptor = Arc::clone(&job);
+    thread::spawn(move || serve_pmi(&by_descriptor, far.try_clone().unwrap(), far));
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        serve_pmi(&job, stream.try_clone().unwrap(), stream);
+    });
+    let (host, id) = ("localhost".to_owned(), "1".to_owned());
+    all_meet(vec![first, Meeting::Pmi(PmiServer::Port { host, port, id })]);
 }
 
 #[test]
