@@ -521,13 +521,6 @@ size_t syncline_last_error_ranks(uint32_t *ranks, size_t capacity);
 syncline_status_t syncline_comm_destroy(struct syncline_comm_t *comm);
 
 /**
- * Gives up: every call under way on `comm` ends with SYNCLINE_ERROR_ABORTED, also those that wait
- * in other threads, and so does every call that comes. `reason` (may be NULL) appears in their
- * texts.
- */
-syncline_status_t syncline_comm_abort(struct syncline_comm_t *comm, const char *reason);
-
-/**
  * Writes this process's rank in `comm` to `rank`.
  */
 syncline_status_t syncline_comm_rank(const struct syncline_comm_t *comm, syncline_rank_t *rank);
@@ -875,6 +868,68 @@ syncline_status_t syncline_all_to_all_v(struct syncline_comm_t *comm,
  * Ends when every rank has called it.
  */
 syncline_status_t syncline_barrier(struct syncline_comm_t *comm, struct syncline_work_t **work);
+
+/**
+ * Gives `comm` up: every call of this rank that is under way on it ends with
+ * SYNCLINE_ERROR_ABORTED within 100 ms, also those that wait in other threads, and so does every
+ * call that comes. The other ranks' calls end with an error that names this rank and `reason` (may
+ * be NULL), and they can shrink to a communicator without it.
+ */
+syncline_status_t syncline_comm_abort(struct syncline_comm_t *comm, const char *reason);
+
+/**
+ * Ends `comm` for everybody: calls under way end on every rank with SYNCLINE_ERROR_REVOKED, this
+ * rank and `reason` (may be NULL) in their texts. Only syncline_comm_agree, syncline_comm_shrink,
+ * syncline_comm_failure and syncline_comm_destroy work afterwards.
+ */
+syncline_status_t syncline_comm_revoke(struct syncline_comm_t *comm, const char *reason);
+
+/**
+ * Why `comm` takes no more calls: the status that they return, with its text and its ranks.
+ * SYNCLINE_OK while it works. Never blocks.
+ */
+syncline_status_t syncline_comm_failure(const struct syncline_comm_t *comm);
+
+/**
+ * Agrees with the other survivors; every rank that can calls it. Works on a failed communicator,
+ * and ends even when ranks fail meanwhile: those that do not come within the timeout are left out,
+ * those that are known to be dead at once. `*flags` is what this rank brings and becomes the
+ * bitwise AND of what the survivors brought. Writes up to `capacity` of the ranks that have no part
+ * any more to `failed`, ascending, and their number to `failed_count`; both are the same at all
+ * survivors. `failed` may be NULL when `capacity` is 0.
+ */
+syncline_status_t syncline_comm_agree(struct syncline_comm_t *comm,
+                                      uint64_t *flags,
+                                      syncline_rank_t *failed,
+                                      size_t capacity,
+                                      size_t *failed_count);
+
+/**
+ * Makes a communicator of the ranks that are left, renumbered in order; all of them call it. Works
+ * on a failed communicator. Ranks that fail meanwhile are left out too. `comm` is still to be
+ * destroyed.
+ */
+syncline_status_t syncline_comm_shrink(struct syncline_comm_t *comm,
+                                       struct syncline_comm_t **result);
+
+/**
+ * Opens the door for new ranks: writes the id for them to join with to `text`, which has room for
+ * `capacity` bytes (SYNCLINE_UNIQUE_ID_BYTES suffice). This rank then gives it to
+ * syncline_comm_grow. The id holds a secret: pass it on with care.
+ */
+syncline_status_t syncline_comm_invite(struct syncline_comm_t *comm, char *text, size_t capacity);
+
+/**
+ * Makes a communicator of `ranks` ranks; every rank of `comm` calls it and keeps its number. The
+ * others are those that join with the invitation, by syncline_comm_init_id as ranks (number of
+ * ranks of `comm`) to `ranks` - 1 of `ranks`, with the same options. Exactly one rank passes the
+ * `invitation` that it made with syncline_comm_invite, the others NULL. `comm` works on, and is
+ * still to be destroyed.
+ */
+syncline_status_t syncline_comm_grow(struct syncline_comm_t *comm,
+                                     const char *invitation,
+                                     syncline_rank_t ranks,
+                                     struct syncline_comm_t **result);
 
 /**
  * The reduction of all ranks' `input` (`count` elements) in every rank's `output` (`count`

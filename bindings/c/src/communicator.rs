@@ -61,23 +61,6 @@ pub unsafe extern "C" fn syncline_comm_destroy(comm: *mut syncline_comm_t) -> sy
     })
 }
 
-/// Gives up: every call under way on `comm` ends with SYNCLINE_ERROR_ABORTED, also those that wait
-/// in other threads, and so does every call that comes. `reason` (may be NULL) appears in their
-/// texts.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn syncline_comm_abort(
-    comm: *mut syncline_comm_t,
-    reason: *const c_char,
-) -> syncline_status_t {
-    guard("syncline_comm_abort", || {
-        let comm = get(comm)?;
-        // SAFETY: the header asks for a C string or NULL.
-        let reason = unsafe { text::optional(reason, "reason") }?;
-        comm.abort(reason.as_deref().unwrap_or("the application called syncline_comm_abort"));
-        Ok(())
-    })
-}
-
 /// Writes this process's rank in `comm` to `rank`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn syncline_comm_rank(

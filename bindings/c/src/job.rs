@@ -35,20 +35,36 @@ pub unsafe extern "C" fn syncline_unique_id_create(
     capacity: usize,
 ) -> syncline_status_t {
     guard("syncline_unique_id_create", || {
-        text::check_result(text, "text")?;
-        if capacity < SYNCLINE_UNIQUE_ID_BYTES {
-            let needed = SYNCLINE_UNIQUE_ID_BYTES;
-            return Err(Failure::argument(format!("capacity is {capacity}; give {needed} bytes")));
-        }
+        check_room(text, capacity)?;
         // SAFETY: the header asks for options or NULL.
         let options = unsafe { options::options(options) }?;
-        let id = UniqueId::listen_at(options.interface.as_deref(), options.ports)?.to_string();
-        // SAFETY: the id fits, see the assertion above, and is no part of the caller's memory.
-        unsafe { id.as_ptr().copy_to(text.cast(), id.len()) };
-        // SAFETY: it has one byte less than there is room for.
-        unsafe { text.add(id.len()).write(0) };
-        Ok(())
+        let id = UniqueId::listen_at(options.interface.as_deref(), options.ports)?;
+        // SAFETY: the header asks for room for `capacity` bytes, which was checked.
+        unsafe { put_id(text, &id) }
     })
+}
+
+/// Refuses too little room for an id.
+pub(crate) fn check_room(text: *mut c_char, capacity: usize) -> Outcome<()> {
+    text::check_result(text, "text")?;
+    if capacity < SYNCLINE_UNIQUE_ID_BYTES {
+        let needed = SYNCLINE_UNIQUE_ID_BYTES;
+        return Err(Failure::argument(format!("capacity is {capacity}; give {needed} bytes")));
+    }
+    Ok(())
+}
+
+/// Writes an id and a NUL.
+///
+/// # Safety
+/// There is room for `SYNCLINE_UNIQUE_ID_BYTES` at `text`.
+pub(crate) unsafe fn put_id(text: *mut c_char, id: &UniqueId) -> Outcome<()> {
+    let id = id.to_string();
+    // SAFETY: the id fits, see the assertion above, and is no part of the caller's memory.
+    unsafe { id.as_ptr().copy_to(text.cast(), id.len()) };
+    // SAFETY: it has one byte less than there is room for.
+    unsafe { text.add(id.len()).write(0) };
+    Ok(())
 }
 
 /// Whether `text` is a unique id: undamaged, and of this version.
@@ -60,7 +76,7 @@ pub unsafe extern "C" fn syncline_unique_id_check(text: *const c_char) -> syncli
 
 /// # Safety
 /// `text` is null or a C string.
-unsafe fn parse(text: *const c_char) -> Outcome<UniqueId> {
+pub(crate) unsafe fn parse(text: *const c_char) -> Outcome<UniqueId> {
     // SAFETY: the function's contract.
     Ok(unsafe { text::required(text, "the unique id") }?.parse::<UniqueId>()?)
 }

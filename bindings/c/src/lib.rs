@@ -22,6 +22,7 @@ pub mod log;
 pub mod message;
 pub mod movement;
 pub mod options;
+pub mod recovery;
 pub mod reduction;
 mod sized;
 pub mod status;

@@ -17,6 +17,13 @@ const EXAMPLES: &[(&str, &[&str], &str)] = &[
          the end: SYNCLINE_ERROR_TIMEOUT\n  because of rank 1\n\
          destroy: SYNCLINE_OK\n",
     ),
+    (
+        "shrink",
+        &["4"],
+        "step 3 failed: SYNCLINE_ERROR_PEER_LOST\n\
+         3 ranks go on from step 3\n\
+         all 6 steps done by 3 ranks\n",
+    ),
 ];
 
 #[test]

@@ -62,6 +62,11 @@ const BAD_INPUT: &[(&str, &str, &[&str])] = &[
     ("not an id", "ERROR_INVALID_ARGUMENT", &["does not start with `syncline1-`"]),
     ("an id", "OK", &[]),
     ("damaged id", "ERROR_INVALID_ARGUMENT", &["damaged (checksum differs)"]),
+    ("fewer ranks", "ERROR_INVALID_ARGUMENT", &["grow: 0 ranks are fewer than there are"]),
+    ("nobody invited", "ERROR_INVALID_ARGUMENT", &["grow: 0 ranks pass an invitation"]),
+    ("short invitation", "ERROR_INVALID_ARGUMENT", &["capacity is 128; give 129 bytes"]),
+    ("null flags", "ERROR_INVALID_ARGUMENT", &["flags is null"]),
+    ("no failure", "OK", &[]),
     ("rank of ranks", "ERROR_INVALID_ARGUMENT", &["rank 3 of 2 ranks; ranks count from 0"]),
     ("wait for NaN", "ERROR_INVALID_ARGUMENT", &["limit_s is NaN"]),
     ("wait briefly", "IN_PROGRESS", &["the operation has not ended"]),
@@ -76,6 +81,7 @@ const BAD_INPUT: &[(&str, &str, &[&str])] = &[
     ("call after destroy", "ERROR_INVALID_HANDLE", &["syncline_barrier: comm", "destroyed"]),
     ("cancel twice", "ERROR_INVALID_HANDLE", &["it was ended or cancelled"]),
     ("end after cancel", "ERROR_INVALID_HANDLE", &["it was ended or cancelled"]),
+    ("failure after abort", "ERROR_ABORTED", &["rank 0", "the user pressed a key"]),
     ("wait after abort", "ERROR_ABORTED", &["recv", "rank 0", "the user pressed a key"]),
     ("call after abort", "ERROR_ABORTED", &["barrier", "the user pressed a key"]),
     ("destroy after abort", "OK", &[]),
@@ -183,6 +189,15 @@ fn destroying_ends_pending_work_at_the_timeout() {
 #[test]
 fn another_thread_can_abort_a_blocking_call() {
     fault("aborted", &["aborted: SYNCLINE_ERROR_ABORTED", "from another thread"]);
+}
+
+#[test]
+fn survivors_agree_shrink_and_grow() {
+    let program = compile("tests/programs/recovery.c", Language::C11);
+    for transport in ["1", "2"] {
+        let printed = succeed(Command::new(&program).arg(transport));
+        assert_eq!(printed, "revoked, agreed, shrunk, grown\n", "transport {transport}");
+    }
 }
 
 #[test]

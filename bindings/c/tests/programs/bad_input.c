@@ -85,6 +85,11 @@ static void arguments(syncline_comm_t *comm)
     show("an id", syncline_unique_id_check(id));
     id[20] = id[20] == 'A' ? 'B' : 'A';
     show("damaged id", syncline_unique_id_check(id));
+    show("fewer ranks", syncline_comm_grow(comm, NULL, 0, &result));
+    show("nobody invited", syncline_comm_grow(comm, NULL, 2, &result));
+    show("short invitation", syncline_comm_invite(comm, id, 128));
+    show("null flags", syncline_comm_agree(comm, NULL, NULL, 0, NULL));
+    show("no failure", syncline_comm_failure(comm));
     show("rank of ranks", syncline_comm_init_file("/tmp/x", 3, 2, NULL, &result));
     OK(syncline_recv(comm, data, 1, SYNCLINE_F32, 0, &work));
     show("wait for NaN", syncline_work_wait(work, (double)(0.0f / 0.0f)));
@@ -138,6 +143,7 @@ static void abort_and_pending(syncline_comm_t *comm)
     OK(syncline_comm_duplicate(comm, &twin));
     OK(syncline_recv(twin, data, 4, SYNCLINE_F32, 0, &work));
     OK(syncline_comm_abort(twin, "the user pressed a key"));
+    show("failure after abort", syncline_comm_failure(twin));
     show("wait after abort", syncline_work_wait(work, SYNCLINE_WAIT_FOREVER));
     show("call after abort", syncline_barrier(twin, NULL));
     show("destroy after abort", syncline_comm_destroy(twin));

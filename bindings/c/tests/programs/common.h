@@ -47,9 +47,10 @@ static inline int fork_ranks(unsigned ranks, int (*body)(const char *id, unsigne
 {
     char id[SYNCLINE_UNIQUE_ID_BYTES];
     syncline_options_t options = SYNCLINE_OPTIONS_INIT;
+    pid_t children[64];
     int ends[2], failed = 0;
 
-    CHECK(pipe(ends) == 0);
+    CHECK(ranks <= 64 && pipe(ends) == 0);
     for (unsigned rank = 1; rank < ranks; rank++) {
         pid_t child = fork();
         CHECK(child >= 0);
@@ -57,6 +58,7 @@ static inline int fork_ranks(unsigned ranks, int (*body)(const char *id, unsigne
             CHECK(read(ends[0], id, sizeof id) == (ssize_t)sizeof id);
             exit(body(id, rank, ranks));
         }
+        children[rank] = child;
     }
     memset(id, 0, sizeof id);
     options.network_interface = "lo";
@@ -66,7 +68,7 @@ static inline int fork_ranks(unsigned ranks, int (*body)(const char *id, unsigne
     failed += body(id, 0, ranks) != 0;
     for (unsigned rank = 1; rank < ranks; rank++) {
         int ended;
-        CHECK(wait(&ended) > 0);
+        CHECK(waitpid(children[rank], &ended, 0) == children[rank]);
         failed += ended != 0;
     }
     return failed;
