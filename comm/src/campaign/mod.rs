@@ -8,7 +8,6 @@
 
 mod calls;
 mod generate;
-mod glue;
 mod judge;
 mod log;
 mod mail;

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::calls::{Calls, Job, Place};
-use super::glue;
 use super::log::{Entry, What};
 use super::mail::{Mail, Signal};
 use super::scenario::{Call, Deviation, DeviationKind, Ending, Scenario, Stage};
 use crate::control::core::{
     Agreed, Cause, CommId, Core, Excluded, Input, Output, Progress, Timings,
 };
+use crate::control::seats::{self, Seats};
 use crate::engine::{Engine, EngineConfig, Judge, TaskId, Trouble};
 use crate::error::{Error, Peer, Rank};
 use crate::transport::sim::SimNet;
@@ -54,10 +54,8 @@ impl Judge for Inbox {
 
 /// A communicator at one rank.
 struct Comm {
-    id: CommId,
-    members: Arc<[Rank]>,
+    seats: Seats,
     place: Place,
-    peers: Arc<[Peer]>,
     generation: usize,
     /// Gone when the communicator is closed.
     engine: Option<Engine>,
@@ -93,6 +91,8 @@ enum Doing {
     Calls { next: usize, not_before: Option<Duration> },
     /// It waits for an agreement.
     Agreement { number: u64, purpose: Purpose },
+    /// It has left the job, and waits until it was heard, but not for longer than this.
+    Leaving { by: Duration },
     /// It has ended.
     Nothing,
 }
@@ -194,10 +194,8 @@ impl SimRank {
         shared.note(self.me, What::Opened { comm: id, members: Arc::clone(&members), generation });
         self.core.open(now, id, Arc::clone(&members));
         self.made = Some(Comm {
-            id,
-            members,
+            seats: Seats { comm: id, me: place.me, peers, jobs: members },
             place,
-            peers,
             generation,
             engine: engine.ok(),
             inbox,
@@ -250,7 +248,7 @@ impl SimRank {
     /// Moves the engines, and has the control protocol look into their troubles.
     fn drive_engines(&mut self, now: Duration) -> bool {
         let mut moved = false;
-        let Self { comms, made, core, me, .. } = self;
+        let Self { comms, made, core, .. } = self;
         for comm in comms.iter_mut().chain(made) {
             let Some(engine) = &mut comm.engine else { continue };
             while engine.poll() {
@@ -262,7 +260,7 @@ impl SimRank {
             for trouble in troubles {
                 moved = true;
                 comm.verdict_by = Some(now + VERDICT_TIME_MAX);
-                glue::investigate(core, now, (comm.id, &comm.members, *me), trouble);
+                comm.seats.investigate(core, now, trouble);
             }
             if comm.verdict_by.is_some_and(|due| due <= now) {
                 comm.verdict_by = None;
@@ -274,7 +272,7 @@ impl SimRank {
                 if doom.mark != mark {
                     *doom = Doom { mark, since: now };
                 }
-                now >= doom.since + glue::GRACE
+                now >= doom.since + seats::GRACE
             };
             if let Some((_, error)) = comm.doomed.take_if(over) {
                 engine.condemn(&error);
@@ -298,13 +296,11 @@ impl SimRank {
                     }
                 }
                 Output::Inspect { query, comm, operation } => {
-                    let me = self.me;
                     let known = self.comms.iter_mut().chain(&mut self.made);
-                    let found = known.into_iter().find(|known| known.id == comm);
-                    let engine =
-                        found.and_then(|comm| Some((comm.engine.as_mut()?, &comm.members)));
-                    let progress = engine.map_or(Progress::Unknown, |(engine, members)| {
-                        glue::progress(engine, operation, members, me)
+                    let found = known.into_iter().find(|known| known.seats.comm == comm);
+                    let engine = found.and_then(|comm| Some((comm.engine.as_mut()?, &comm.seats)));
+                    let progress = engine.map_or(Progress::Unknown, |(engine, seats)| {
+                        seats.progress(engine, operation)
                     });
                     self.inputs.push(Input::Inspected { query, progress });
                 }
@@ -326,10 +322,10 @@ impl SimRank {
         shared.note(self.me, What::Cause { comm, cause: noted });
         shared.stages.push(Stage::Failure);
         let known = self.comms.iter_mut().chain(&mut self.made);
-        let Some(comm) = known.into_iter().find(|known| known.id == comm) else { return };
-        let error = glue::error(&cause, &comm.members, &comm.peers, comm.place.me);
+        let Some(comm) = known.into_iter().find(|known| known.seats.comm == comm) else { return };
+        let error = comm.seats.error(&cause);
         let Some(engine) = &mut comm.engine else { return };
-        if glue::is_lenient(&cause) {
+        if seats::may_go_on(&cause) {
             engine.doom(&error);
             comm.doomed = Some((Doom { mark: engine.mark(), since: now }, error));
         } else {
@@ -343,6 +339,13 @@ impl SimRank {
             Doing::Nothing => false,
             Doing::Calls { next, not_before } => self.step_calls(shared, next, not_before),
             Doing::Agreement { number, purpose } => self.step_agreement(shared, number, purpose),
+            Doing::Leaving { by } => {
+                let goes = self.core.may_go() || by <= shared.net.now();
+                if goes {
+                    self.exit(shared);
+                }
+                goes
+            }
         }
     }
 
@@ -393,7 +396,7 @@ impl SimRank {
         if flight.jobs.iter().any(|(id, _)| id.is_some()) {
             return None;
         }
-        let (comm, flight) = (comm.id, self.flights.pop_front()?);
+        let (comm, flight) = (comm.seats.comm, self.flights.pop_front()?);
         let index = flight.index;
         let failed = flight.error.is_some();
         shared.note(
@@ -431,7 +434,7 @@ impl SimRank {
         let now = shared.net.now();
         let me = self.me;
         let comm = self.comm();
-        let (id, generation) = (comm.id, comm.generation);
+        let (id, generation) = (comm.seats.comm, comm.generation);
         let mut call = self.program[index].clone();
         let mut different = false;
         let due = |d: &Deviation| generation == 0 && d.call == index;
@@ -492,7 +495,7 @@ impl SimRank {
         let now = shared.net.now();
         // The upper bits show whether the AND is taken over the right ranks.
         let flags = !(2 << (self.me % 62)) & !ALL_WELL | flags;
-        let comm = self.comm().id;
+        let comm = self.comm().seats.comm;
         let deadline = now + shared.scenario.timeout;
         let number = self.core.agree(now, comm, flags, deadline);
         shared.note(self.me, What::Agreeing { comm, number, flags });
@@ -501,7 +504,7 @@ impl SimRank {
     }
 
     fn step_agreement(&mut self, shared: &mut Shared<'_>, number: u64, purpose: Purpose) -> bool {
-        let comm = self.comm().id;
+        let comm = self.comm().seats.comm;
         let ended = |(of, n, _): &(CommId, u64, _)| (*of, *n) == (comm, number);
         let Some(at) = self.agreed.iter().position(ended) else { return false };
         let (_, _, outcome) = self.agreed.remove(at);
@@ -521,8 +524,8 @@ impl SimRank {
             Purpose::After { .. } => {
                 let now = shared.net.now();
                 if let Some(made) = self.made.take() {
-                    self.core.close(now, made.id);
-                    shared.note(self.me, What::Closed { comm: made.id });
+                    self.core.close(now, made.seats.comm);
+                    shared.note(self.me, What::Closed { comm: made.seats.comm });
                 }
                 self.agree(shared, ALL_WELL, Purpose::Before);
             }
@@ -532,14 +535,14 @@ impl SimRank {
 
     /// Makes the communicator of those who did not fail, as far as this rank can.
     fn shrink(&mut self, shared: &mut Shared<'_>, failed: Vec<Rank>) {
-        let (comm, generation) = (self.comm().id, self.comm().generation);
+        let (comm, generation) = (self.comm().seats.comm, self.comm().generation);
         let stays = |rank: &Rank| !failed.contains(rank);
-        let members: Arc<[Rank]> = self.comm().members.iter().copied().filter(stays).collect();
+        let members: Arc<[Rank]> = self.comm().seats.jobs.iter().copied().filter(stays).collect();
         // Connecting to a dead rank fails.
         let well = members.iter().all(|rank| !shared.net.is_crashed(*rank));
         self.attempts += 1;
         if well && generation + self.attempts as usize <= GENERATIONS_MAX {
-            self.make(shared, glue::child(comm, self.attempts), members, generation + 1);
+            self.make(shared, child(comm, self.attempts), members, generation + 1);
         }
         self.agree(shared, u64::from(well), Purpose::After { failed });
     }
@@ -549,15 +552,19 @@ impl SimRank {
         let now = shared.net.now();
         for comm in self.comms.iter_mut().chain(&mut self.made) {
             if comm.engine.take().is_some() {
-                self.core.close(now, comm.id);
-                shared.note(self.me, What::Closed { comm: comm.id });
+                self.core.close(now, comm.seats.comm);
+                shared.note(self.me, What::Closed { comm: comm.seats.comm });
             }
         }
         self.core.leave(now);
-        self.carry_out(shared);
+        self.doing = Doing::Leaving { by: now + seats::FAREWELL_TIME_MAX };
+    }
+
+    /// The process ends.
+    fn exit(&mut self, shared: &mut Shared<'_>) {
         self.doing = Doing::Nothing;
         shared.note(self.me, What::Done);
-        shared.mail.end(now, self.me, None);
+        shared.mail.end(shared.net.now(), self.me, None);
     }
 
     /// Has this rank polled when something is due.
@@ -568,13 +575,15 @@ impl SimRank {
         let mut due: Vec<Duration> = self.core.next_tick().into_iter().collect();
         for comm in self.comms.iter().chain(&self.made) {
             due.extend(comm.verdict_by);
-            due.extend(comm.doomed.as_ref().map(|(doom, _)| doom.since + glue::GRACE));
+            due.extend(comm.doomed.as_ref().map(|(doom, _)| doom.since + seats::GRACE));
         }
         if let (Some(comm), Some(flight)) = (self.comms.last(), self.flights.front()) {
             due.push(comm.last_moved.max(flight.started) + shared.scenario.timeout);
         }
-        if let Doing::Calls { not_before, .. } = self.doing {
-            due.extend(not_before);
+        match self.doing {
+            Doing::Calls { not_before, .. } => due.extend(not_before),
+            Doing::Leaving { by } => due.push(by),
+            _ => {}
         }
         let now = shared.net.now();
         let Some(due) = due.into_iter().filter(|due| *due > now).min() else { return };
@@ -604,6 +613,11 @@ impl Comm {
         }
         flight
     }
+}
+
+/// The communicator of the survivors of `comm` that is made by this attempt to shrink it.
+const fn child(comm: CommId, attempt: u64) -> CommId {
+    comm.wrapping_mul(1000).wrapping_add(attempt)
 }
 
 /// What ranks do in a communicator of this generation.

@@ -14,6 +14,7 @@ mod fate;
 mod link;
 mod links;
 mod requests;
+pub(crate) mod seats;
 mod thread;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,21 +9,14 @@ use std::time::Duration;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 
-use super::core::{
-    Cause, CommId, Core, Input, Message, Mismatch, Output, Progress, Stall, Timings,
-};
+use super::core::{Cause, CommId, Core, Input, Message, Output, Progress, Timings};
 use super::fate::Fate;
 use super::links::{Event, Links};
 use super::requests::{Reply, Request, Requests};
-use crate::engine::{
-    Clock, MonotonicClock, Patience, Polled, Source, Trouble, TroubleKind, WakeOn, wait, words,
-};
+use super::seats::{self, FAREWELL_TIME_MAX, GRACE};
+use crate::engine::{Clock, MonotonicClock, Patience, Polled, Source, Trouble, WakeOn, wait};
 use crate::error::Rank;
 
-/// How long farewells may take to be heard.
-const FAREWELL_TIME_MAX: Duration = Duration::from_millis(60);
-/// After the loss of a member: operations end when nothing has moved for this long.
-const GRACE: Duration = Duration::from_millis(100);
 /// Time between two looks at whether operations move.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// An engine that has not let anybody look for this long does not move.
@@ -132,8 +125,8 @@ impl Attendant {
     fn serve(&mut self, request: Request, now: Duration) {
         match request {
             Request::Open(fate) => {
-                self.core.open(now, fate.comm, Arc::clone(&fate.jobs));
-                self.charges.insert(fate.comm, Charge { fate, grace: None });
+                self.core.open(now, fate.seats.comm, Arc::clone(&fate.seats.jobs));
+                self.charges.insert(fate.seats.comm, Charge { fate, grace: None });
             }
             Request::Close(comm) => {
                 self.core.close(now, comm);
@@ -159,25 +152,7 @@ impl Attendant {
     /// Hands what an engine saw to the protocol.
     fn investigate(&mut self, comm: CommId, trouble: Trouble, now: Duration) {
         let Some(Charge { fate, .. }) = self.charges.get(&comm) else { return };
-        let Trouble { meta, kind } = trouble;
-        let operation = fate.operation(&meta);
-        let description = words(&meta.description, meta.sequence);
-        let core = &mut self.core;
-        match kind {
-            TroubleKind::Lost { peer, how } => core.suspect(now, comm, fate.job(peer), &how),
-            TroubleKind::Protocol { peer, reason } => {
-                core.protocol_broken(now, comm, fate.job(peer), &reason);
-            }
-            TroubleKind::System { reason } => core.revoke(now, comm, &reason),
-            TroubleKind::Mismatch { peer, sequence, fingerprint } => {
-                let (peer, theirs) = (fate.job(peer), (sequence, fingerprint));
-                core.mismatch(now, comm, Mismatch { operation, description, peer, theirs });
-            }
-            TroubleKind::Stall { waits_for, after } => {
-                let waits_for = waits_for.into_iter().map(|rank| fate.job(rank)).collect();
-                core.stalled(now, comm, Stall { operation, description, waits_for, after });
-            }
-        }
+        fate.seats.investigate(&mut self.core, now, trouble);
     }
 
     /// Does what the protocol wants done.
@@ -207,8 +182,7 @@ impl Attendant {
     fn fail(&mut self, comm: CommId, cause: &Cause, now: Duration) {
         tracing::debug!(comm, ?cause, "a communicator failed");
         let Some(charge) = self.charges.get_mut(&comm) else { return };
-        if let Cause::Lost { .. } = cause {
-            // What it sent before may be all that is needed.
+        if seats::may_go_on(cause) {
             charge.fate.doom(cause);
             charge.fate.look();
             let looks = charge.fate.pulse().looks.load(Ordering::Acquire);
