@@ -13,6 +13,9 @@ use crate::transport::sim::SimNet;
 /// When a run is taken for hanging, long after every deadline in it.
 pub(super) const HANG: Duration = Duration::from_secs(10_000);
 
+/// Events after which a run is taken for going in circles; a large one has some 100 000.
+const EVENTS_MAX: u64 = 4_000_000;
+
 /// What a run came to.
 #[derive(Debug)]
 pub(super) struct Finished {
@@ -61,6 +64,9 @@ impl World<'_> {
             }
             while let Some(rank) = net.next_ready() {
                 self.poll(rank);
+            }
+            if net.events() > EVENTS_MAX {
+                break;
             }
             let is_over =
                 (0..).zip(&self.ranks).all(|(rank, r)| r.is_done() || !net.is_running(rank));

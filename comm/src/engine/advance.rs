@@ -67,7 +67,11 @@ impl Moving<'_> {
                     wires.check_lost(peer)?;
                     return Ok(false);
                 };
-                cursor.frame = self.accept(step, peer, &header)?;
+                let Some(bytes) = self.accept(step, peer, &header)? else {
+                    wires.check_lost(peer)?;
+                    return Ok(false);
+                };
+                cursor.frame = bytes;
                 cursor.open = true;
                 *moved = true;
                 if cursor.frame == 0 {
@@ -90,8 +94,10 @@ impl Moving<'_> {
         Ok(false)
     }
 
-    /// Checks that a frame continues the message of `step`; its payload bytes.
-    fn accept(&self, step: u32, peer: u32, got: &FrameHeader) -> Result<usize, Failure> {
+    /// Checks that a frame continues the message of `step`; its payload bytes. None: the peer has
+    /// stopped and only shows its call, because that differs from what came from here later. It
+    /// is finding out who is to blame, and will tell.
+    fn accept(&self, step: u32, peer: u32, got: &FrameHeader) -> Result<Option<usize>, Failure> {
         let meta = self.meta;
         // Left out by `cargo xtask icount` alone, to learn what it costs.
         let differs = cfg!(not(syncline_no_fingerprint)) && got.fingerprint != meta.fingerprint;
@@ -103,14 +109,17 @@ impl Moving<'_> {
         let progress = &self.steps[step as usize];
         let missing = (code.elements - progress.done) * width;
         let bytes = got.payload_bytes as usize;
-        if bytes > missing || !bytes.is_multiple_of(width) || (bytes == 0 && missing > 0) {
+        if bytes == 0 && missing > 0 {
+            return Ok(None);
+        }
+        if bytes > missing || !bytes.is_multiple_of(width) {
             let reason = format!(
                 "a frame of {bytes} bytes where a message has {missing} bytes to come; do both \
                  ranks pass the same counts?"
             );
             return Err(Failure::Size { peer, reason });
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// Moves payload of the open frame to where it belongs; `true` when something moved.
