@@ -6,6 +6,8 @@
 //! and replays its corpora as ordinary tests. For nobody else.
 
 use crate::communicator::fuzzing as communicator;
+use crate::control::core::Message;
+use crate::engine::Description;
 use crate::rendezvous::fuzzing as rendezvous;
 use crate::transport::shm::fuzzing as shm;
 use crate::transport::tcp::fuzzing as tcp;
@@ -23,6 +25,9 @@ pub const TARGETS: &[Target] = &[
     ("messages", rendezvous::messages),
     ("framed", rendezvous::framed),
     ("handshake", rendezvous::handshake),
+    ("record", rendezvous::record),
+    ("launch", rendezvous::launch),
+    ("control", control),
     ("netlink", rendezvous::netlink),
     ("tcp", tcp::stream),
     ("shm_ring", shm::ring),
@@ -31,6 +36,19 @@ pub const TARGETS: &[Target] = &[
     ("place", communicator::place),
     ("constants", communicator::constants),
 ];
+
+/// What control threads say to each other, and in it what an operation is.
+fn control(data: &[u8]) {
+    if let Some(message) = Message::decode(data) {
+        assert_eq!(Message::decode(&message.encode()), Some(message));
+    }
+    if let Some(bytes) = data.first_chunk()
+        && let Some(description) = Description::decode(bytes)
+    {
+        assert_eq!(description.encode(), *bytes);
+        assert!(!description.to_string().is_empty());
+    }
+}
 
 /// Takes a fuzzer's bytes apart, from the front; zeroes when there are none left.
 pub(crate) struct Feed<'a>(&'a [u8]);

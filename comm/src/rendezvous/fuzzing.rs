@@ -12,8 +12,10 @@ use super::framed::Framed;
 use super::handshake::{
     Accepting, GREETING_BYTES, HELLO_BYTES, HandshakeError, Hello, PROVEN_HELLO_BYTES, Purpose,
 };
+pub(crate) use super::launch::fuzzing::launch;
 use super::member::{Join, MESSAGE_BYTES_MAX, Verdict};
 use super::netlink::LocalAddress;
+use super::noise::{KeyExchange, RECORD_OVERHEAD_BYTES, Session, Side};
 use super::proof::Secret;
 use super::{JobKey, Ports, UniqueId, file, interface, key_value};
 use crate::fuzzing::Feed;
@@ -338,5 +340,33 @@ fn dial_almost(mut feed: Feed<'_>) {
         Ok(false) => panic!("a whole challenge came"),
         Err(HandshakeError::Io(error)) => panic!("{error}"),
         Err(_) => assert!(spoilt, "an honest challenge was refused"),
+    }
+}
+
+/// A record of an encrypted connection, altered on the way: it is opened exactly when it was not.
+pub(crate) fn record(data: &[u8]) {
+    let mut feed = Feed::new(data);
+    let mut connector = KeyExchange::new(&key(), Side::Connector, b"said");
+    let mut acceptor = KeyExchange::new(&key(), Side::Acceptor, b"said");
+    let mut offer = connector.offer().expect("random numbers");
+    if spoil(&mut feed, &mut offer, false) {
+        // Some bits of a public key do not count.
+        let _refused = acceptor.take(&offer);
+        return;
+    }
+    acceptor.take(&offer).expect("an honest offer");
+    connector.take(&acceptor.offer().expect("random numbers")).expect("an honest answer");
+    let (mut sealing, mut opening) = (connector.finish(), acceptor.finish());
+    let plain = [&[feed.u8()], feed.chunk()].concat();
+    let mut sealed = vec![0; plain.len() + RECORD_OVERHEAD_BYTES];
+    assert_eq!(sealing.seal(&plain, &mut sealed), sealed.len());
+    let spoilt = spoil(&mut feed, &mut sealed, false);
+    let Some((length, body)) = sealed.split_first_chunk() else { return };
+    let Ok(bytes) = Session::body_bytes(*length) else { return assert!(spoilt) };
+    let Some(body) = body.get(..bytes) else { return assert!(spoilt) };
+    let mut opened = vec![0; body.len()];
+    match opening.open(body, &mut opened) {
+        Ok(bytes) => assert!(!spoilt && opened[..bytes] == plain),
+        Err(_) => assert!(spoilt, "an honest record was refused"),
     }
 }

@@ -3,6 +3,8 @@
 //! Nothing here needs an environment variable: without any there is just no job to be found.
 
 mod detect;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod job_secret;
 mod meet;
 mod nodelist;
