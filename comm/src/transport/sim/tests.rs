@@ -178,7 +178,7 @@ fn every_all_reduce_all_gather_and_broadcast_is_right_under_jitter() {
     for collective in collectives {
         for ranks in [2, 5, 16, 37] {
             for algorithm in ALGORITHMS {
-                let job = Job::new(collective, algorithm.name().to_owned().leak(), ranks, 1003);
+                let job = Job::new(collective, algorithm.name(), ranks, 1003);
                 if algorithm.serves(&job.shape) {
                     seen.insert(job.algorithm);
                     job.check(u64::from(ranks), SimConfig::default());
