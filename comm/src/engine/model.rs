@@ -181,7 +181,7 @@ fn explore(preemptions: usize, test: impl Fn() + Sync + Send + 'static) {
 /// does not look for askers, and when letting go does not signal the gate.
 #[test]
 fn who_asks_for_the_engine_gets_it() {
-    explore(2, || {
+    explore(3, || {
         let (cell, valve) = cell();
         let asker = {
             let cell = std::sync::Arc::clone(&cell);
@@ -199,7 +199,7 @@ fn who_asks_for_the_engine_gets_it() {
 /// Nobody oversleeps an abort.
 #[test]
 fn an_abort_wakes_the_driver() {
-    explore(2, || {
+    explore(3, || {
         let (cell, _valve) = cell();
         let aborter = {
             let cell = std::sync::Arc::clone(&cell);
@@ -215,7 +215,7 @@ fn an_abort_wakes_the_driver() {
 /// What a visitor wants done is done, once, whether or not somebody drives.
 #[test]
 fn visits_are_made() {
-    explore(2, || {
+    explore(3, || {
         let (cell, valve) = cell();
         let made = Arc::new(AtomicU32::new(0));
         let visitor = {
@@ -237,7 +237,7 @@ fn visits_are_made() {
 /// Of two threads that wait, one drives for both, and the other hears of its end.
 #[test]
 fn a_waiter_learns_of_an_end_that_another_thread_drove_to() {
-    explore(2, || {
+    explore(3, || {
         let (cell, valve) = cell();
         let mut arrived = Box::new([0; PAYLOAD.len()]);
         let program = std::sync::Arc::new(Program::recv(1, PAYLOAD.len()));
@@ -366,7 +366,7 @@ fn progress(office: &Office) {
 /// looked after all the same.
 #[test]
 fn nothing_started_is_forgotten() {
-    explore(2, || {
+    explore(3, || {
         let office = Arc::new(Office {
             registry: Registry::new(),
             open: primitive::Mutex::new(Vec::new()),
