@@ -324,6 +324,11 @@ impl World {
         self.nodes[one as usize].side != self.nodes[other as usize].side
     }
 
+    /// One member cannot reach another, who is well.
+    pub(crate) fn refuse(&mut self, at: Rank, peer: Rank) {
+        self.lost(at, peer, "connection refused");
+    }
+
     fn lost(&mut self, at: Rank, peer: Rank, how: &str) {
         let after = self.random.micros(10, self.latency_micros_max);
         self.lost_after(after, at, peer, how);

@@ -188,6 +188,61 @@ fn row(world: &mut World, rank: Rank, number: u64) {
     }
 }
 
+/// Ranks that do not even have the communicator yet, while others agree on it already.
+#[test]
+fn those_who_open_late_are_waited_for() {
+    for seed in 0..300 {
+        let ranks = 2 + (seed % 9) as Rank;
+        let mut world = World::new(ranks, seed);
+        let all: Vec<Rank> = world.up();
+        for rank in all.clone() {
+            let (after, all) = (world.random.micros(0, 900_000), all.clone());
+            world.at(after, rank, move |world, rank| {
+                world.with(rank, |core, now| core.open(now, COMM, all.into()));
+                enter(world, rank, 30_000);
+            });
+        }
+        world.run(millis(1_800));
+        let decision = check(&world, ranks, 0, seed).expect("an agreement");
+        assert_eq!(decision.failed, [], "seed {seed}");
+    }
+}
+
+/// Whoever has agreed leaves the communicator at once, some leave the job, some die.
+#[test]
+fn those_who_went_on_tell_the_rest() {
+    for seed in 0..1000 {
+        let (mut world, ranks) = start(9, seed);
+        for rank in 0..ranks {
+            let after = world.random.micros(0, 8_000);
+            world.at(after, rank, |world, rank| {
+                enter(world, rank, 30_000);
+                go_on(world, rank);
+            });
+            if world.random.chance(15) {
+                let after = world.random.micros(0, 30_000);
+                world.at(after, rank, |world, rank| world.crash(rank));
+            }
+        }
+        world.run(millis(3_000));
+        let decision = check(&world, ranks, 0, seed);
+        for rank in world.up() {
+            assert!(world.agreed[&(rank, COMM, 0)].1.is_ok(), "seed {seed}: {rank}");
+        }
+        assert!(decision.is_some() || world.up().is_empty(), "seed {seed}");
+    }
+}
+
+fn go_on(world: &mut World, rank: Rank) {
+    if !world.agreed.contains_key(&(rank, COMM, 0)) {
+        world.at(millis(1) / 10, rank, go_on);
+    } else if world.random.chance(30) {
+        world.leave(rank);
+    } else {
+        world.with(rank, |core, now| core.close(now, COMM));
+    }
+}
+
 /// Those that the failure named are not waited for.
 #[test]
 fn suspects_cost_no_time() {

@@ -106,3 +106,27 @@ fn a_partition_is_the_death_of_the_other_side() {
         }
     }
 }
+
+/// A firewall between two members: one holds the other for dead, and so do all; which that one is
+/// told when it speaks up.
+#[test]
+fn a_rank_held_for_dead_is_told() {
+    for seed in 0..100 {
+        let ranks = 3 + (seed % 10) as Rank;
+        let mut world = World::new(ranks, seed);
+        let all: Vec<Rank> = world.up();
+        world.open(1, &all, millis(1));
+        world.run(millis(10));
+        world.refuse(0, 2);
+        world.run(millis(500));
+        for rank in all.iter().filter(|rank| **rank != 2) {
+            assert!(matches!(world.failed[&(*rank, 1)].1, Cause::Lost { rank: 2, .. }));
+        }
+        assert!(!world.failed.contains_key(&(2, 1)), "seed {seed}");
+        world.with(2, |core, now| core.agree(now, 1, 1, now + millis(1_000)));
+        world.run(millis(1_000));
+        assert!(matches!(world.failed[&(2, 1)].1, Cause::Lost { rank: 2, .. }), "seed {seed}");
+        let (at, outcome) = &world.agreed[&(2, 1, 0)];
+        assert!(outcome.is_err() && *at < millis(600), "seed {seed}: {at:?} {outcome:?}");
+    }
+}
