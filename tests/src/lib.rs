@@ -3,5 +3,6 @@
 pub mod faults;
 pub mod launch;
 pub mod matrix;
+pub mod netns;
 pub use syncline::campaign::oracle;
 pub mod scenarios;

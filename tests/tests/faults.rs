@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use syncline::schedule::Collective;
 use syncline_tests::faults::now_ms;
 use syncline_tests::launch::{Ended, Ranks};
+use syncline_tests::netns::Hosts;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// The timeout of the ranks in rounds with stops.
@@ -242,5 +243,39 @@ fn two_ranks_are_admitted() {
             assert!(end.success, "rank {rank}:\n{}", end.output);
         }
         assert!(ended[..3].iter().all(|end| said(end, "grown").is_some()));
+    }
+}
+
+/// No process ends and no connection closes: the kernel finds out that the host is gone, long
+/// before the deadline.
+#[test]
+fn a_host_that_is_cut_off_is_noticed() {
+    let hosts = match Hosts::build(3) {
+        Ok(hosts) => hosts,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+    let command = |host: usize| {
+        let mut command = hosts.command(host, worker());
+        command.args(["fault", "auto", "endure:all_reduce", "60000"]);
+        command
+    };
+    let mut group = Ranks::start_each((0..3).map(command), 3);
+    group.await_marks("running", 0..3, LIMIT);
+    let at = now_ms();
+    hosts.cut_off(2).expect("the bridge's port is there");
+    let deadline = now_ms() + 40_000;
+    while !(group.has_ended(0) && group.has_ended(1)) && now_ms() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    group.signal(2, Signal::KILL);
+    let ended = group.finish(LIMIT);
+    assert_clean(&ended, &[2], "cut off");
+    // The workers' host_timeout is 2 s; then a new connection is tried for a second.
+    assert_named(&ended, &[2], (at, 8000), "cut off");
+    for end in &ended[..2] {
+        assert!(said(end, "ranks").is_some_and(|(_, text)| text.ends_with("of 2")));
     }
 }
