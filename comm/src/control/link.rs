@@ -33,7 +33,7 @@ pub(super) enum Dialed {
     Pending,
     /// There is another socket to poll.
     Next,
-    Open(Framed),
+    Open(Box<Framed>),
     /// No address works.
     Failed(String),
 }
@@ -75,7 +75,7 @@ impl Dialing {
             Ok(true) => match self.dial.take() {
                 Some(dial) => {
                     let (fd, session) = dial.into_parts();
-                    Dialed::Open(Framed::new(fd, session, Message::BYTES_MAX))
+                    Dialed::Open(Box::new(Framed::new(fd, session, Message::BYTES_MAX)))
                 }
                 None => Dialed::Pending,
             },

@@ -341,7 +341,7 @@ impl Links {
                 Dialed::Open(framed) => {
                     // Fails on sockets that are not TCP, which end with their process.
                     let _ = keep_alive(framed.fd(), self.host_timeout);
-                    *state = State::Open(framed);
+                    *state = State::Open(*framed);
                     for message in self.outboxes.remove(&peer).unwrap_or_default() {
                         self.send_on(token, &message, now);
                     }
