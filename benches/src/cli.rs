@@ -32,6 +32,7 @@ Examples:
   collbench run all_gather --ranks 2 --transport tcp --dtype bf16 --json result.json
   collbench lab --hosts 4 --ranks-per-host 2 --rate 1gbit -- run all_reduce -b 16M -e 16M
   collbench explain all_reduce --ranks 8 --size 16M
+  collbench doctor dumps/                            what a failed or hanging job waits for
   collbench launch --ranks 4 -- ./my-program --its-option
   collbench sim --seeds 0..1000
 
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
+    /// Read the flight dumps of all ranks and say who waits for whom, and what went wrong
+    Doctor(DoctorArgs),
     /// Print what this machine is made of and the planner's constants, as a tuning file
     Topo,
     /// Start any program once per rank and end all when one fails
@@ -167,6 +170,9 @@ pub(crate) struct RunArgs {
     /// A call that makes no progress for this many seconds fails
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: f64,
+    /// Write every rank's flight dump there at the end, or when a call fails, for `doctor`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dump: Option<PathBuf>,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -232,6 +238,29 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
 }
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DOCTOR_AFTER)]
+pub(crate) struct DoctorArgs {
+    /// Dumps of one job, or folders that hold them (syncline-*.json)
+    #[arg(required = true, value_name = "DUMP")]
+    pub(crate) dumps: Vec<PathBuf>,
+    /// Show the collective with this number on every rank
+    #[arg(long, value_name = "N")]
+    pub(crate) operation: Option<u64>,
+    /// Print the diagnosis as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const DOCTOR_AFTER: &str = "\
+A rank writes a dump when its communicator fails and the option dump_dir is set, or when the program \
+asks for one; `collbench run --dump DIR` does both. Give the dumps of all ranks: a rank without one \
+is taken for dead when others wait for it.
+
+Exit status: 0 when nothing is wrong, 1 when a problem was found, 2 when a dump cannot be read or the \
+dumps are not of one job.";
 
 /// Arguments of `launch`.
 #[derive(Clone, Debug, Args)]

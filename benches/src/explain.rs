@@ -67,6 +67,7 @@ fn as_run(args: &ExplainArgs) -> RunArgs {
         out_of_place: true,
         no_bind: false,
         timeout: 60.0,
+        dump: None,
         json: None,
         plot: None,
     }

@@ -8,6 +8,7 @@
 
 mod buffer;
 mod cli;
+mod doctor;
 mod event;
 mod explain;
 mod failure;
@@ -64,6 +65,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         }
         Some(Command::Lab(args)) => lab::lab(args, cli.verbose),
         Some(Command::Explain(args)) => explain::explain(args, cli.verbose),
+        Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Topo) => topo::topo(),
         Some(Command::Sim(args)) => sim::sim(args),
         Some(Command::Rank) => rank::started(),

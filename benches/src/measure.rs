@@ -310,6 +310,7 @@ mod tests {
             iters: Some(10),
             warmup: Some(2),
             timeout_s: 1.0,
+            dump: None,
         };
         let alone = Alone { calls: Cell::new(0), damage_at };
         let mut events = Vec::new();

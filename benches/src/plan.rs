@@ -70,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) warmup: Option<u32>,
     /// A call that makes no progress for this long fails.
     pub(crate) timeout_s: f64,
+    /// Where flight dumps go.
+    pub(crate) dump: Option<PathBuf>,
 }
 
 impl Plan {
@@ -127,6 +129,7 @@ impl Plan {
             iters: positive("--iters", args.iters)?,
             warmup: args.warmup,
             timeout_s: check_timeout(args.timeout)?,
+            dump: args.dump.as_deref().map(absolute),
         })
     }
 

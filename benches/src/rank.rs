@@ -40,7 +40,10 @@ pub(crate) fn measure_as(
         let _ = rustix::thread::set_name(&name);
     }
     let session = Session::join(plan, job).map_err(Failure::Run)?;
-    measure(&session, plan, report)
+    let measured = measure(&session, plan, report);
+    let dumped = session.dump(plan).map_err(Failure::Run);
+    // A measurement that failed is the better reason.
+    measured.and_then(|wrong| dumped.map(|()| wrong))
 }
 
 fn tell(event: Event) -> Outcome {

@@ -90,6 +90,7 @@ pub(crate) fn first_look(verbose: u8) -> Outcome {
         iters: None,
         warmup: None,
         timeout_s: 60.0,
+        dump: None,
     };
     let (files, here) = (Files::default(), Placement::default());
     say(&format!("# collbench {}: a first look; see collbench --help", env!("CARGO_PKG_VERSION")))?;

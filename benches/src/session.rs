@@ -33,11 +33,19 @@ impl Session {
             reproducible: plan.reproducible,
             algorithm: plan.algorithm.clone(),
             tuning_file: plan.tuning.clone(),
+            dump_dir: plan.dump.clone(),
             ..Options::default()
         };
         let at = Rendezvous::Launched(job.clone());
         let comm = Communicator::init(&at, job.rank, job.ranks, options);
         comm.map(|comm| Self { comm, transport: plan.transport }).map_err(|e| e.to_string())
+    }
+
+    /// Writes this rank's flight dump, if one is wanted.
+    pub(crate) fn dump(&self, plan: &Plan) -> Result<(), String> {
+        let Some(folder) = &plan.dump else { return Ok(()) };
+        let written = self.comm.dump().write_into(folder);
+        written.map(drop).map_err(|e| format!("--dump {}: {e}", folder.display()))
     }
 
     /// Sends to the next rank and receives from the one before, both at once.

@@ -2,6 +2,7 @@
 
 pub mod faults;
 pub mod launch;
+pub mod limits;
 pub mod matrix;
 pub mod netns;
 pub use syncline::campaign::oracle;

@@ -22,6 +22,7 @@ pub fn run(name: &str, comm: &Communicator) -> Result<String, String> {
         "in_flight" => in_flight(comm),
         "coalesced" => coalesced(comm),
         "split" => split(comm),
+        "crossed" => crossed(comm),
         "grouped" => grouped(comm).map_err(|e| e.to_string()),
         "reproducible" => reproducible(comm),
         "late" => late(comm),
@@ -143,6 +144,42 @@ fn split(comm: &Communicator) -> Result<String, String> {
         return Err("two communicators disturbed each other".to_owned());
     }
     Ok("split, subset, duplicate".to_owned())
+}
+
+/// Three communicators whose operations every rank starts, and waits for, in another order: what
+/// locks up where each communicator needs a device or a thread to itself.
+fn crossed(comm: &Communicator) -> Result<String, String> {
+    let text = |error: syncline::Error| error.to_string();
+    let comms = [comm.clone(), comm.duplicate().map_err(text)?, comm.duplicate().map_err(text)?];
+    let rank = comm.rank() as usize;
+    for (round, count) in [10, 100_000, 1, 30_000].into_iter().enumerate() {
+        let start = |which: usize| {
+            let data = vec![which as u32 + 1; count];
+            comms[which].start_all_reduce(data, ReduceOp::Sum).map(|work| (which, work))
+        };
+        let order = (0..3).map(|turn| (turn + rank + round) % 3);
+        let started: Result<Vec<_>, _> = order.map(start).collect();
+        for (which, work) in started.map_err(text)?.into_iter().rev() {
+            let expected = (which as u32 + 1) * comm.ranks();
+            if work.wait().map_err(text)?.iter().any(|&sum| sum != expected) {
+                return Err(format!("communicator {which} has a wrong sum"));
+            }
+        }
+    }
+    // Blocking calls of several threads cross each other as well.
+    std::thread::scope(|scope| {
+        let call = |comm: &Communicator| -> syncline::Result<()> {
+            for _ in 0..20 {
+                comm.all_reduce(&mut [1.0f32; 5000], ReduceOp::Sum)?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = comms.iter().map(|comm| scope.spawn(move || call(comm))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+        ended.collect::<syncline::Result<Vec<()>>>()
+    })
+    .map_err(text)?;
+    Ok("three communicators, crossed".to_owned())
 }
 
 /// Sends and receives that would block each other one by one, and reductions of several types.

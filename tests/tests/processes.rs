@@ -68,6 +68,12 @@ fn reproducible_sums_are_canonical_over_every_wire() {
 }
 
 #[test]
+fn communicators_used_in_different_orders() {
+    over("shm", "crossed", [2, 4]);
+    over("tcp", "crossed", [3]);
+}
+
+#[test]
 fn split_communicators() {
     over("shm", "split", [1, 2, 5]);
     over("tcp", "split", [4]);

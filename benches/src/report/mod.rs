@@ -163,6 +163,7 @@ mod tests {
             iters: None,
             warmup: None,
             timeout_s: 60.0,
+            dump: None,
         };
         let rows = (3..26).map(|p| example_row(1 << p, 2.0 + f64::from(1 << p) / 4000.0)).collect();
         let init_ms = BTreeMap::from([("total".to_owned(), 7.25)]);

@@ -3,6 +3,7 @@
 mod candidates;
 mod choice;
 mod coalesce;
+pub mod dump;
 mod explain;
 pub(crate) mod fingerprint;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+pub use dump::FlightDump;
 pub use explain::Explanation;
 pub use group::Group;
 pub use options::{Options, TransportChoice};
@@ -244,7 +246,7 @@ impl Communicator {
         let mut hosts: Vec<&str> = members.iter().map(|m| m.host_identity.as_str()).collect();
         hosts.sort_unstable();
         hosts.dedup();
-        Ok(Self {
+        let comm = Self {
             inner: Arc::new(Inner {
                 charge,
                 job: Arc::clone(job),
@@ -268,7 +270,12 @@ impl Communicator {
                 maker: (process_generation(), std::process::id()),
                 members,
             }),
-        })
+        };
+        let inner = &comm.inner;
+        if inner.options.dump_dir.is_some() {
+            inner.cell.set_mourner(Box::new(dump::Obituary(Arc::downgrade(inner))));
+        }
+        Ok(comm)
     }
 
     /// This process's rank.

@@ -64,6 +64,9 @@ pub struct Options {
     pub encrypt: bool,
     /// Link constants to use instead of measuring: a TOML file as `collbench topo` prints.
     pub tuning_file: Option<PathBuf>,
+    /// Folder that a [dump](super::Communicator::dump) is written to when an error ends the
+    /// communicator; none writes none.
+    pub dump_dir: Option<PathBuf>,
     /// How many of its last operations a communicator remembers for
     /// [`dump`](super::Communicator::dump), rounded up to a power of two; 64 bytes each.
     pub flight_records: usize,
@@ -82,6 +85,7 @@ impl Default for Options {
             ports: Ports::ANY,
             encrypt: false,
             tuning_file: None,
+            dump_dir: None,
             flight_records: 256,
         }
     }

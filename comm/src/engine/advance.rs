@@ -50,6 +50,7 @@ fn each_cursor(
 
 impl Moving<'_> {
     /// Receives what has come on one pipe; `true` when the task is done with the pipe.
+    #[inline]
     fn receive(
         &mut self,
         cursor: &mut Cursor,
@@ -205,6 +206,7 @@ impl Moving<'_> {
     }
 
     /// Sends what one pipe takes; `true` when the task is done with the pipe.
+    #[inline]
     fn send(
         &mut self,
         cursor: &mut Cursor,

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::bell::Bell;
@@ -16,7 +16,7 @@ use super::failure::Names;
 use super::primitive::{AtomicBool, AtomicU32, Mutex, MutexGuard, TryMutex, TryMutexGuard, fence};
 use super::program::Program;
 use super::progress;
-use super::recorder::{OpKey, OpRecord, OpReport};
+use super::recorder::{OpKey, OpRecord, OpReport, Snapshot};
 use super::wait::{Clock as _, MonotonicClock, Outcome, Patience, wait};
 use super::waiting::{Driving, Entering};
 use crate::error::{Error, Result};
@@ -40,6 +40,15 @@ pub struct EngineCell {
     /// What others want to know of the engine, or to do to it; whoever holds it does that.
     visits: Mutex<Vec<Visit>>,
     has_visits: AtomicBool,
+    /// Told when the engine has failed, once.
+    mourner: OnceLock<Box<dyn Mourner>>,
+    mourned: AtomicBool,
+}
+
+/// Is told that an engine has failed, by the thread that returns the first error.
+pub(crate) trait Mourner: Send + Sync {
+    /// Called at most once, when nobody needs to hold the engine.
+    fn mourn(&self);
 }
 
 /// Something to do with an engine that another thread may be driving.
@@ -48,6 +57,9 @@ pub(crate) type Visit = Box<dyn FnOnce(&mut Engine) + Send>;
 /// How long an operation that cannot go on waits to be told why. Then it ends with what this
 /// rank saw.
 const VERDICT_TIME_MAX: Duration = Duration::from_millis(1500);
+
+/// How long an error may be held back to see whether it was the engine's last.
+const MOURNING_MAX: Duration = Duration::from_millis(200);
 
 /// The engine, held by this thread.
 #[derive(Debug)]
@@ -117,6 +129,8 @@ impl EngineCell {
             verdict: Mutex::default(),
             visits: Mutex::default(),
             has_visits: AtomicBool::new(false),
+            mourner: OnceLock::new(),
+            mourned: AtomicBool::new(false),
         })
     }
 
@@ -128,6 +142,18 @@ impl EngineCell {
     /// What [`Engine::submit`] refuses; [`Error::Timeout`] when patience ends, and whatever went
     /// wrong on the way. After an error other than a refusal the engine takes no more work.
     pub fn run_blocking(
+        &self,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+        patience: &Patience<'_>,
+    ) -> Result<()> {
+        let result = self.run(program, buffers, meta, patience);
+        self.mourn_if_failed(result.is_err());
+        result
+    }
+
+    fn run(
         &self,
         program: &Arc<Program>,
         buffers: Buffers,
@@ -160,7 +186,22 @@ impl EngineCell {
         keep: Box<dyn Any + Send>,
         patience: &Patience<'_>,
     ) -> Result<Work> {
+        let started = self.start_quietly(program, buffers, meta, keep, patience);
+        self.mourn_if_failed(started.is_err());
+        started
+    }
+
+    fn start_quietly(
+        self: &Arc<Self>,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+        keep: Box<dyn Any + Send>,
+        patience: &Patience<'_>,
+    ) -> Result<Work> {
         self.bell.prepare();
+        // Before there is anything to be undone.
+        progress::prepare(self)?;
         let mut held = self.enter(meta, &self.patience(patience))?;
         let id = held.engine_mut().submit(program, buffers, meta)?;
         let completion = Arc::new(Completion::new(&self.gate, Some(keep)));
@@ -169,7 +210,7 @@ impl EngineCell {
         drop(held);
         let work = Work { cell: Arc::clone(self), id, meta: *meta, completion };
         if !work.completion.has_ended() {
-            progress::register(self)?;
+            progress::register(self);
         }
         Ok(work)
     }
@@ -272,6 +313,36 @@ impl EngineCell {
     /// The last operations, see [`Engine::records`]; `None` as for [`Self::report`].
     pub fn records(&self, within: Duration) -> Option<Vec<OpRecord>> {
         self.hold_within(within).map(|mut held| held.engine_mut().records())
+    }
+
+    /// Everything there is to say about the engine; `None` as for [`Self::report`].
+    pub fn snapshot(&self, within: Duration) -> Option<Snapshot> {
+        self.hold_within(within).map(|mut held| held.engine_mut().snapshot())
+    }
+
+    /// Has `mourner` told of the engine's failure. The first one stays.
+    pub(crate) fn set_mourner(&self, mourner: Box<dyn Mourner>) {
+        // A second one is not told.
+        let _ = self.mourner.set(mourner);
+    }
+
+    /// Tells the mourner, if the engine has failed and it was not told yet. For whoever is about
+    /// to return an error, and does not hold the engine.
+    #[cold]
+    pub(crate) fn mourn(&self) {
+        let Some(mourner) = self.mourner.get() else { return };
+        let held = self.hold_within(MOURNING_MAX);
+        let failed = held.is_some_and(|held| held.engine().broken().is_some());
+        if failed && !self.mourned.swap(true, Ordering::SeqCst) {
+            mourner.mourn();
+        }
+    }
+
+    #[inline]
+    fn mourn_if_failed(&self, failed: bool) {
+        if failed {
+            self.mourn();
+        }
     }
 
     fn hold_within(&self, within: Duration) -> Option<Held<'_>> {
@@ -385,12 +456,20 @@ impl Work {
         {
             held.engine_mut().poll();
         }
-        self.completion.result()
+        let result = self.completion.result();
+        self.cell.mourn_if_failed(matches!(result, Some(Err(_))));
+        result
     }
 
     /// Waits for the end. `None` when `patience.deadline` passes first: the operation goes on.
     /// When nothing moves for `patience.stall_max` the operation fails.
     pub fn wait(&self, patience: &Patience<'_>) -> Option<Result<()>> {
+        let result = self.wait_quietly(patience);
+        self.cell.mourn_if_failed(matches!(result, Some(Err(_))));
+        result
+    }
+
+    fn wait_quietly(&self, patience: &Patience<'_>) -> Option<Result<()>> {
         let patience = self.cell.patience(patience);
         let completion = Arc::clone(&self.completion);
         let mut driving = Driving::new(&self.cell, self.id, None, Some(completion));

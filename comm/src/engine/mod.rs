@@ -32,13 +32,14 @@ mod waiting;
 mod wires;
 
 pub(crate) use bell::Bell;
+pub(crate) use cell::Mourner;
 pub use cell::{EngineCell, Work};
 pub(crate) use description::words;
 pub use description::{AlgorithmName, Counted, Description, Operation};
 pub use executor::{Buffers, Engine, EngineConfig, OpMeta, TaskId};
 pub use failure::{Judge, Trouble, TroubleKind};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
-pub use recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Transfer, Unfinished};
+pub use recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Snapshot, Transfer, Unfinished};
 pub use wait::{
     Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait, wait_fds,
     wait_fds_until, wait_until_readable,

@@ -37,17 +37,31 @@ static REGISTRY: Registry<EngineCell> = Registry::new();
 static REGISTRY: std::sync::LazyLock<Registry<EngineCell>> =
     std::sync::LazyLock::new(Registry::new);
 
-/// Has the progress thread look after `cell`; starts the thread if there is none.
-pub(super) fn register(cell: &Arc<EngineCell>) -> Result<()> {
-    let start = || {
-        let name = "syncline-progress".to_owned();
-        std::thread::Builder::new().name(name).spawn(run).map(drop)
-    };
-    REGISTRY.register(cell, start).map_err(|error| Error::System {
+/// Sees to it that the progress thread is there for what will be started on `cell`.
+pub(super) fn prepare(cell: &EngineCell) -> Result<()> {
+    if cell.registered.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    REGISTRY.prepare(start).map_err(|error| Error::System {
         what: "starting the progress thread".to_owned(),
         source_text: error.to_string(),
-        hint: "raise the limit of threads, or use blocking calls".to_owned(),
+        hint: "raise the limit of threads (ulimit -u, or the pids limit of the container), or \
+               use blocking calls"
+            .to_owned(),
     })
+}
+
+/// Has the progress thread look after `cell`; starts the thread if there is none any more.
+pub(super) fn register(cell: &Arc<EngineCell>) {
+    if let Err(error) = REGISTRY.register(cell, start) {
+        // What was started moves on when somebody waits for it or asks.
+        tracing::warn!(%error, "no progress thread");
+    }
+}
+
+fn start() -> std::io::Result<()> {
+    let name = "syncline-progress".to_owned();
+    std::thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
 /// Has the progress thread look at its engines again.

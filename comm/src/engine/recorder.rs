@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::description::{Description, Operation};
 use super::executor::OpMeta;
-use crate::error::Rank;
+use crate::error::{Error, Rank};
 use crate::transport::Lane;
 
 /// Small operations that begin between two looks at the clock.
@@ -182,6 +182,21 @@ impl OpRecord {
     }
 }
 
+/// What an engine knows about its operations at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The last operations, oldest first.
+    pub records: Vec<OpRecord>,
+    /// Operations submitted so far.
+    pub operations: u64,
+    /// The sequence number that comes after the highest one of a collective so far.
+    pub next_collective: u64,
+    /// The time, on the clock of the records.
+    pub now: Duration,
+    /// Why the engine takes no more work.
+    pub broken: Option<Error>,
+}
+
 /// One record: a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
@@ -254,6 +269,7 @@ impl Recorder {
     }
 
     /// Looks at the clock: the time since the engine was made.
+    #[inline(never)]
     pub(super) fn look(&mut self) -> Duration {
         let now = self.born.elapsed();
         self.seen_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);

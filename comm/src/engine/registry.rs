@@ -73,6 +73,17 @@ impl<C: Client> Registry<C> {
         Ok(())
     }
 
+    /// Sees to it that the thread is there, and stays for a while: [`Self::register`] will not
+    /// have to start it.
+    pub(super) fn prepare(&self, start: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut inbox = self.inbox();
+        if !inbox.running {
+            start()?;
+            inbox.running = true;
+        }
+        Ok(())
+    }
+
     /// Whether there are clients to collect.
     pub(super) fn has_news(&self) -> bool {
         self.news.load(Ordering::SeqCst)

@@ -1,7 +1,7 @@
 //! What an engine tells about its operations, while they run and afterwards.
 
 use super::executor::{Engine, OpMeta};
-use super::recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Unfinished};
+use super::recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Snapshot, Unfinished};
 use super::task::Life;
 use super::wires::Direction;
 use crate::error::Rank;
@@ -62,6 +62,17 @@ impl Engine {
             }
         }
         records.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// Everything there is to say.
+    pub fn snapshot(&mut self) -> Snapshot {
+        Snapshot {
+            records: self.records(),
+            operations: self.recorder.recorded(),
+            next_collective: self.recorder.collectives(),
+            now: self.recorder.look(),
+            broken: self.broken().cloned(),
+        }
     }
 
     /// Operations submitted so far.

@@ -73,6 +73,14 @@ impl JobKey {
         Secret(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
     }
 
+    /// Tells the job from others, and helps nobody to join it.
+    pub(crate) fn name(&self) -> [u8; 8] {
+        let hash = blake3::derive_key("syncline 2026-11 job name", &self.proof);
+        let mut name = [0; 8];
+        name.copy_from_slice(&hash[..8]);
+        name
+    }
+
     /// What the accepting side sends: it saw the connector's nonce and knows the secret.
     pub(crate) fn acceptor_proof(&self, connector: &Nonce, acceptor: &Nonce) -> Proof {
         self.hasher(b"acceptor").update(connector).update(acceptor).finalize()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
-use syncline_tests::{faults, launch, scenarios};
+use syncline_tests::{faults, launch, limits, scenarios};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -28,6 +28,20 @@ fn main() -> ExitCode {
         return match faults::play(&part, place, &file, transport, timeout) {
             Ok(()) => {
                 faults::say("clean", "");
+                ExitCode::SUCCESS
+            }
+            Err(reason) => {
+                eprintln!("{part}: {reason}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if scenario == "limit" {
+        let part = arguments.next().expect("a part");
+        let place = (number(launch::RANK), number(launch::WORLD));
+        return match limits::play(&part, place, &file, transport) {
+            Ok(told) => {
+                println!("{told}");
                 ExitCode::SUCCESS
             }
             Err(reason) => {

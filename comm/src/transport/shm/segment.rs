@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{
-    FileType, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
-    memfd_create,
+    FallocateFlags, FileType, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals,
+    fstat, ftruncate, memfd_create,
 };
+use rustix::process::{Resource, getrlimit};
 
 use super::geometry::{Geometry, PAGE_BYTES};
 use super::mapped::header_words;
@@ -44,7 +45,11 @@ impl Segment {
         let bytes = geometry.total_bytes();
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = memfd_create(c"syncline", flags).map_err(|e| failed("create", e))?;
+        check_file_size(bytes as u64)?;
         ftruncate(&memory, bytes as u64).map_err(|e| failed("size", e))?;
+        if counts_commitments() {
+            reserve(&memory, bytes as u64)?;
+        }
         fcntl_add_seals(&memory, SEALS).map_err(|e| failed("seal", e))?;
         let mapping = Mapping::shared(&memory, bytes).map_err(|e| failed("map", e))?;
         let words = header_words(&mapping);
@@ -96,6 +101,32 @@ impl Segment {
     pub fn local_ranks(&self) -> u32 {
         self.geometry.local_ranks
     }
+}
+
+/// The limit on the size of files holds for memory files too, and what exceeds it is answered by
+/// a signal.
+fn check_file_size(bytes: u64) -> Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(bytes_max) if bytes > bytes_max => Err(Error::System {
+            what: "size the shared memory segment".into(),
+            source_text: format!("it takes {bytes} bytes, and files may have {bytes_max}"),
+            hint: "raise the limit on file sizes (ulimit -f), lower staging_bytes_max, or choose \
+                   tcp"
+            .into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the system refuses memory when it is promised to too many (`vm.overcommit_memory` is
+/// 2). A page of a sparse file may then be refused at its first use, by a signal.
+fn counts_commitments() -> bool {
+    std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.starts_with(b"2"))
+}
+
+/// Takes all memory of the segment now, or is refused it.
+fn reserve(memory: &OwnedFd, bytes: u64) -> Result<()> {
+    fallocate(memory, FallocateFlags::empty(), 0, bytes).map_err(|e| failed("reserve", e))
 }
 
 /// The geometry that a segment's first page states, checked against its size.
@@ -183,5 +214,20 @@ mod tests {
         let flags = rustix::fs::OFlags::RDONLY;
         fds[0] = rustix::fs::open("/dev/null", flags, Mode::empty()).expect("it exists");
         assert!(Segment::attach(fds, 2).is_err());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_takes_memory_where_it_is_used_or_all_of_it_at_once() {
+        let segment = Segment::create(Geometry::new(4, 4 << 20).expect("fits")).expect("memory");
+        let bytes = segment.geometry.total_bytes() as u64;
+        let taken = || fstat(&segment.memory).expect("a file").st_blocks as u64 * 512;
+        assert!(counts_commitments() || taken() < bytes / 2, "{} of {bytes}", taken());
+        reserve(&segment.memory, bytes).expect("memory");
+        assert!(taken() >= bytes, "{} of {bytes}", taken());
     }
 }
