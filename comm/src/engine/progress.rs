@@ -4,6 +4,7 @@
 //! there is work, and a little longer; it never holds an engine that another thread wants.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::PollFd;

@@ -215,11 +215,6 @@ mod tests {
         fds[0] = rustix::fs::open("/dev/null", flags, Mode::empty()).expect("it exists");
         assert!(Segment::attach(fds, 2).is_err());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_segment_takes_memory_where_it_is_used_or_all_of_it_at_once() {
