@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     if scenario == "limit" {
         let part = arguments.next().expect("a part");
         let place = (number(launch::RANK), number(launch::WORLD));
+        let file = file.expect("a rendezvous file");
         return match limits::play(&part, place, &file, transport) {
             Ok(told) => {
                 println!("{told}");
