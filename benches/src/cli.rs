@@ -157,6 +157,9 @@ pub(crate) struct RunArgs {
     /// Results that depend only on the inputs by rank, to the last bit
     #[arg(long)]
     pub(crate) reproducible: bool,
+    /// Encrypt what goes over TCP
+    #[arg(long)]
+    pub(crate) encrypt: bool,
     /// One buffer for input and output
     #[arg(long, conflicts_with = "out_of_place")]
     pub(crate) in_place: bool,

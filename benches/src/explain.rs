@@ -63,6 +63,7 @@ fn as_run(args: &ExplainArgs) -> RunArgs {
         algorithm: args.algorithm.clone(),
         tuning: args.tuning.clone(),
         reproducible: args.reproducible,
+        encrypt: false,
         in_place: false,
         out_of_place: true,
         no_bind: false,

@@ -306,6 +306,7 @@ mod tests {
             algorithm: None,
             tuning: None,
             reproducible: false,
+            encrypt: false,
             in_place,
             iters: Some(10),
             warmup: Some(2),

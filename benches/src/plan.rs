@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) tuning: Option<PathBuf>,
     /// Results must not depend on the algorithm.
     pub(crate) reproducible: bool,
+    /// What goes over TCP is encrypted.
+    pub(crate) encrypt: bool,
     /// One buffer for input and output.
     pub(crate) in_place: bool,
     /// Timed iterations per size; otherwise as many as fit in a fair share of the time.
@@ -125,6 +127,7 @@ impl Plan {
             algorithm: args.algorithm.clone(),
             tuning: args.tuning.as_deref().map(check_tuning).transpose()?,
             reproducible: args.reproducible,
+            encrypt: args.encrypt,
             in_place: args.in_place,
             iters: positive("--iters", args.iters)?,
             warmup: args.warmup,

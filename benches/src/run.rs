@@ -86,6 +86,7 @@ pub(crate) fn first_look(verbose: u8) -> Outcome {
         algorithm: None,
         tuning: None,
         reproducible: false,
+        encrypt: false,
         in_place: false,
         iters: None,
         warmup: None,

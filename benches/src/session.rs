@@ -31,6 +31,7 @@ impl Session {
             transport,
             timeout: plan.timeout(),
             reproducible: plan.reproducible,
+            encrypt: plan.encrypt,
             algorithm: plan.algorithm.clone(),
             tuning_file: plan.tuning.clone(),
             dump_dir: plan.dump.clone(),

@@ -1,5 +1,7 @@
 //! What the multi-process tests share: the matrix of cases, and a launcher.
 
+pub mod attack;
+pub mod besieged;
 pub mod faults;
 pub mod launch;
 pub mod limits;

@@ -21,6 +21,7 @@ struct Document<'a> {
     in_place: bool,
     reproducible: bool,
     init_ms: &'a BTreeMap<String, f64>,
+    encrypt: bool,
     rows: &'a [Row],
 }
 
@@ -38,6 +39,7 @@ pub(crate) fn document(results: &Results) -> Outcome<String> {
         in_place: plan.in_place,
         reproducible: plan.reproducible,
         init_ms,
+        encrypt: plan.encrypt,
         rows,
     };
     let text = serde_json::to_string_pretty(&document);

@@ -159,6 +159,7 @@ mod tests {
             algorithm: None,
             tuning: None,
             reproducible: false,
+            encrypt: false,
             in_place: false,
             iters: None,
             warmup: None,

@@ -29,6 +29,9 @@ pub(crate) fn header(results: &Results) -> String {
     if plan.reproducible {
         title.push_str(", reproducible");
     }
+    if plan.encrypt {
+        title.push_str(", encrypted");
+    }
     let names = format!(
         "# {:>10} {:>11} {:>6} {:>6} {:>4} {:>10} {:>10} {:>10} {:>7} {:>7} {:>6}  {:<9} {}",
         "size",

@@ -54,6 +54,11 @@ impl UniqueId {
         &self.secret
     }
 
+    /// The same job, met at another address: the near end of a tunnel or of a forwarded port.
+    pub fn through(&self, address: SocketAddr) -> Self {
+        Self { secret: self.secret.clone(), addresses: vec![address.ip()], port: address.port() }
+    }
+
     /// Where the root listens, most promising first.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.iter().map(|&ip| SocketAddr::new(ip, self.port)).collect()
@@ -195,6 +200,16 @@ mod tests {
         assert!(text.len() <= UniqueId::TEXT_BYTES_MAX, "{} bytes", text.len());
         assert_eq!(text.parse::<UniqueId>().unwrap(), id);
         assert_eq!(format!(" {text}\n").parse::<UniqueId>().unwrap(), id);
+    }
+
+    #[test]
+    fn a_tunnel_changes_the_address_and_not_the_job() {
+        let direct = id(&["10.1.2.3", "fd00::1"]);
+        let near: SocketAddr = "127.0.0.1:2222".parse().unwrap();
+        let through = direct.through(near);
+        assert_eq!(through.addresses(), [near]);
+        assert!(through.secret() == direct.secret());
+        assert_eq!(through.to_string().parse::<UniqueId>().unwrap(), through);
     }
 
     #[test]
