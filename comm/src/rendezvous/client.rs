@@ -123,7 +123,7 @@ impl Applicant<'_> {
         let (fd, session) = match self.reach(id, &key, source, wait)? {
             Ok(connected) => connected,
             Err(outcome) => {
-                self.give_up.get_or_insert(Instant::now() + UNREACHABLE_TIME_MAX);
+                self.give_up.get_or_insert_with(|| Instant::now() + UNREACHABLE_TIME_MAX);
                 return Ok(outcome);
             }
         };

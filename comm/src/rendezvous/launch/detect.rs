@@ -203,14 +203,14 @@ fn under_master(v: &Variables<'_>, place: Place, job: &str) -> Result<LaunchEnvi
 }
 
 fn open_mpi(v: &Variables<'_>) -> Found<LaunchEnvironment> {
-    if !v.has("OMPI_COMM_WORLD_RANK") && !(v.has("PMIX_RANK") && v.has("PRTE_LAUNCHED")) {
+    if !v.has("OMPI_COMM_WORLD_RANK") {
         return Ok(None);
     }
     let place = Place::read(
         v,
         Launcher::OpenMpi,
         [
-            &["OMPI_COMM_WORLD_RANK", "PMIX_RANK"],
+            &["OMPI_COMM_WORLD_RANK"],
             &["OMPI_COMM_WORLD_SIZE"],
             &["OMPI_COMM_WORLD_LOCAL_RANK"],
             &["OMPI_COMM_WORLD_LOCAL_SIZE"],
