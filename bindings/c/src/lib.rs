@@ -9,6 +9,10 @@
 //! for readers of the header. `docs/c-api.md` is the guide.
 #![expect(non_camel_case_types, reason = "exported types are named as C names them")]
 #![expect(clippy::missing_safety_doc, reason = "the header's documentation is the contract")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a call and the reading of its arguments share one contract, the header's"
+)]
 #![expect(clippy::too_many_arguments, reason = "C has no structs by value to speak of")]
 
 pub mod boundary;

@@ -93,10 +93,11 @@ unsafe fn message(
     let handle = comm.addr();
     let comm = communicator::get(comm)?;
     if work.is_null() {
-        return Ok(match send {
-            true => comm.send_raw(dtype, count, peer, at)?,
-            false => comm.recv_raw(dtype, count, peer, at)?,
-        });
+        let ended = match send {
+            true => comm.send_raw(dtype, count, peer, at),
+            false => comm.recv_raw(dtype, count, peer, at),
+        };
+        return Ok(ended?);
     }
     let started = match send {
         true => comm.start_send_raw(dtype, count, peer, at)?,
