@@ -30,7 +30,7 @@
 
 /** Initialises a syncline_options_t: its size, and the default for everything. */
 #define SYNCLINE_OPTIONS_INIT \
-  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0 }
+  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL }
 
 /** Initialises a syncline_call_options_t. */
 #define SYNCLINE_CALL_OPTIONS_INIT \
@@ -384,8 +384,8 @@ typedef int32_t syncline_transport_t;
 /**
  * Options of a communicator. Set `size` to sizeof(syncline_options_t), or begin with
  * SYNCLINE_OPTIONS_INIT; every other field may stay 0, which means its default. Every rank must
- * give the same, apart from `network_interface` and `ports`; rank 0's `tuning_file` counts. Texts
- * are copied.
+ * give the same, apart from `network_interface`, `ports` and `dump_dir`; rank 0's `tuning_file`
+ * counts. Texts are copied.
  */
 typedef struct syncline_options_t {
   /**
@@ -438,6 +438,11 @@ typedef struct syncline_options_t {
    * How many of its last operations a communicator remembers, 64 bytes each. 0: 256.
    */
   uint32_t flight_records;
+  /**
+   * Folder that syncline_comm_dump's text is written to when an error ends the communicator.
+   * NULL: none is written.
+   */
+  const char *dump_dir;
 } syncline_options_t;
 
 /**
@@ -603,6 +608,15 @@ syncline_status_t syncline_explain(struct syncline_comm_t *comm,
                                    syncline_op_t op,
                                    syncline_rank_t root,
                                    char **explanation);
+
+/**
+ * Writes what this rank knows about the last operations on `comm` to `json`, for `collbench doctor`,
+ * which reads the dumps of all ranks: which operations they were, how they ended, and what those
+ * under way wait for. Works at any time, also after a failure. Free the text with
+ * syncline_text_free.
+ */
+syncline_status_t syncline_comm_dump(const struct syncline_comm_t *comm,
+                                     char **json);
 
 /**
  * The version of the library, such as "0.1.0". Compare SYNCLINE_VERSION_MAJOR and

@@ -1,4 +1,4 @@
-//! What a call will use.
+//! What a call will use, and what the last ones did.
 
 use std::ffi::c_char;
 
@@ -31,5 +31,23 @@ pub unsafe extern "C" fn syncline_explain(
         let request = request.op(types::op_without_factor(op)?).root(root);
         // SAFETY: as above.
         unsafe { text::give(explanation, "explanation", comm.explain(&request)?.to_string()) }
+    })
+}
+
+/// Writes what this rank knows about the last operations on `comm` to `json`, for `collbench doctor`,
+/// which reads the dumps of all ranks: which operations they were, how they ended, and what those
+/// under way wait for. Works at any time, also after a failure. Free the text with
+/// syncline_text_free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn syncline_comm_dump(
+    comm: *const syncline_comm_t,
+    json: *mut *mut c_char,
+) -> syncline_status_t {
+    guard("syncline_comm_dump", || {
+        let comm = communicator::get(comm)?;
+        // SAFETY: the header asks for a place to write to.
+        unsafe { text::put(json, "json", std::ptr::null_mut()) }?;
+        // SAFETY: as above.
+        unsafe { text::give(json, "json", comm.dump().to_json()) }
     })
 }

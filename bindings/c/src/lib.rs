@@ -13,7 +13,6 @@
     clippy::multiple_unsafe_ops_per_block,
     reason = "a call and the reading of its arguments share one contract, the header's"
 )]
-#![expect(clippy::too_many_arguments, reason = "C has no structs by value to speak of")]
 
 pub mod boundary;
 mod call;

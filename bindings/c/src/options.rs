@@ -13,8 +13,8 @@ use crate::types::{self, syncline_transport_t};
 
 /// Options of a communicator. Set `size` to sizeof(syncline_options_t), or begin with
 /// SYNCLINE_OPTIONS_INIT; every other field may stay 0, which means its default. Every rank must
-/// give the same, apart from `network_interface` and `ports`; rank 0's `tuning_file` counts. Texts
-/// are copied.
+/// give the same, apart from `network_interface`, `ports` and `dump_dir`; rank 0's `tuning_file`
+/// counts. Texts are copied.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct syncline_options_t {
@@ -46,12 +46,15 @@ pub struct syncline_options_t {
     pub encrypt: i32,
     /// How many of its last operations a communicator remembers, 64 bytes each. 0: 256.
     pub flight_records: u32,
+    /// Folder that syncline_comm_dump's text is written to when an error ends the communicator.
+    /// NULL: none is written.
+    pub dump_dir: *const c_char,
 }
 
 // SAFETY: sizes, numbers and pointers, for which 0 is valid; 4-byte fields come in a pair.
 unsafe impl Versioned for syncline_options_t {
     const NAME: &'static str = "syncline_options_t";
-    const FIRST_BYTES: usize = offset_of!(Self, flight_records) + size_of::<u32>();
+    const FIRST_BYTES: usize = offset_of!(Self, dump_dir) + size_of::<*const c_char>();
 }
 
 /// Options of one call. Set `size` to sizeof(syncline_call_options_t), or begin with
@@ -95,6 +98,8 @@ pub(crate) unsafe fn options(at: *const syncline_options_t) -> Outcome<Options> 
             None => defaults.ports,
         },
         encrypt: switch(given.encrypt, "encrypt")?,
+        // SAFETY: the function's contract.
+        dump_dir: unsafe { text::path(given.dump_dir) },
         flight_records: match given.flight_records {
             0 => defaults.flight_records,
             records => records as usize,
@@ -168,6 +173,7 @@ mod tests {
             ports: c"20000-20010".as_ptr(),
             encrypt: 1,
             flight_records: 64,
+            dump_dir: c"/tmp".as_ptr(),
             ..given()
         })
         .unwrap();
@@ -181,6 +187,7 @@ mod tests {
         assert_eq!(options.ports, "20000-20010".parse().unwrap());
         assert!(options.encrypt);
         assert_eq!(options.flight_records, 64);
+        assert_eq!(options.dump_dir.as_deref(), Some("/tmp".as_ref()));
         let for_ever = syncline_options_t { timeout_s: f64::INFINITY, ..given() };
         assert_eq!(read(&for_ever).unwrap().timeout, Duration::MAX);
     }

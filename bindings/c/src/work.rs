@@ -81,7 +81,8 @@ pub(crate) unsafe fn put(
 pub(crate) fn wait_for_all(comm: usize) -> Outcome<()> {
     let mut first = Ok(());
     for started in WORKS.filter(|started| started.comm == comm && started.is_running()) {
-        first = first.and(started.result(|work| work.wait(None)).unwrap_or(Ok(())));
+        let ended = started.result(|work| work.wait(None)).unwrap_or(Ok(()));
+        first = first.and(ended);
     }
     Ok(first?)
 }

@@ -298,6 +298,9 @@ static void children(syncline_comm_t *comm)
     OK(syncline_explain(comm, SYNCLINE_ALL_REDUCE, 1 << 20, SYNCLINE_F32, SYNCLINE_SUM, 0, &text));
     CHECK(strstr(text, "all_reduce: ") == text && strstr(text, "predicted") != NULL);
     syncline_text_free(text);
+    OK(syncline_comm_dump(comm, &text));
+    CHECK(text[0] == '{' && strstr(text, "syncline-flight-dump") && strstr(text, "all_reduce"));
+    syncline_text_free(text);
 }
 
 static int body(const char *id, unsigned rank, unsigned ranks)
