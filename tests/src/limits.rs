@@ -77,7 +77,7 @@ fn descriptors(comm: &Communicator) -> Result<String, String> {
 /// Lowers a soft limit; answers what it was.
 fn limit(resource: Resource, to: u64) -> Result<Rlimit, String> {
     let before = getrlimit(resource);
-    let lowered = Rlimit { current: Some(to), ..before.clone() };
+    let lowered = Rlimit { current: Some(to), ..before };
     setrlimit(resource, lowered).map_err(|e| e.to_string())?;
     Ok(before)
 }
