@@ -117,8 +117,8 @@ fn a_rank_is_killed_or_stopped_in_every_collective() {
     for index in 0..rounds {
         let collective = Collective::ALL[index as usize % Collective::ALL.len()].name();
         let lap = index / Collective::ALL.len() as u64;
-        let transport = if (index + lap) % 2 == 0 { "shm" } else { "tcp" };
-        let signal = if (index / 2 + lap) % 4 == 0 { Signal::STOP } else { Signal::KILL };
+        let transport = if (index + lap).is_multiple_of(2) { "shm" } else { "tcp" };
+        let signal = if (index / 2 + lap).is_multiple_of(4) { Signal::STOP } else { Signal::KILL };
         round(collective, transport, signal, &mut random);
     }
 }
@@ -253,7 +253,7 @@ fn a_host_that_is_cut_off_is_noticed() {
     let hosts = match Hosts::build(3) {
         Ok(hosts) => hosts,
         Err(reason) => {
-            println!("skipped: {reason}");
+            eprintln!("skipped: {reason}");
             return;
         }
     };
