@@ -333,11 +333,11 @@ pub(crate) struct SimArgs {
 }
 
 const SIM_AFTER: &str = "\
-Every seed decides a job of 1 to 64 ranks, what they call, and what breaks when: ranks crash, stop, come \
-late, call something else, abort; links are slow, go silent, and come back. The engine and the control \
-protocol are the real ones, the network and the clock are simulated. Nobody may hang, every result must be \
-right, every error must name a rank that gave cause, and survivors must agree. The same seed gives the \
-same run.";
+Every seed decides a job of 1 to 64 ranks, what they call, and what breaks when: ranks crash, stop, \
+come late, call something else, abort; links are slow, go silent, and come back. The engine and the \
+control protocol are the real ones, the network and the clock are simulated. Nobody may hang, every \
+result must be right, every error must name a rank that gave cause, and survivors must agree. The same \
+seed gives the same run.";
 
 /// Seeds from the first to before the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,9 @@ use super::table::latecomer;
 /// An operation that all ranks are in, and that is under way for longer, has stopped.
 const UNDER_WAY_MAX_S: f64 = 10.0;
 
+/// A rank, and what it called, in words.
+type Caller<'a> = (u32, &'a str);
+
 /// What the dumps of one communicator tell.
 #[derive(Debug, Serialize)]
 pub(super) struct Diagnosis {
@@ -132,7 +135,7 @@ fn part<'a>(group: &'a Group, wait: &Wait) -> Part<'a> {
 
 /// Operations in which ranks made different calls; the first of each kind of numbering.
 fn mismatches(group: &Group) -> Vec<Problem> {
-    let mut calls: BTreeMap<u64, BTreeMap<&str, Vec<(u32, &str)>>> = BTreeMap::new();
+    let mut calls: BTreeMap<u64, BTreeMap<&str, Vec<Caller<'_>>>> = BTreeMap::new();
     for (&rank, dump) in &group.dumps {
         let collectives = dump.operations.iter().filter(|o| o.kind == DumpKind::Collective);
         for operation in collectives {
@@ -142,7 +145,7 @@ fn mismatches(group: &Group) -> Vec<Problem> {
     }
     let first = calls.into_iter().find(|(_, calls)| calls.len() > 1);
     let collective = first.map(|(sequence, calls)| {
-        let mut sides: Vec<Vec<(u32, &str)>> = calls.into_values().collect();
+        let mut sides: Vec<Vec<Caller<'_>>> = calls.into_values().collect();
         // The call that most ranks made stands first: the others are likely wrong.
         sides.sort_by_key(|side| (std::cmp::Reverse(side.len()), side[0].0));
         let words = sides.iter().map(|side| {
