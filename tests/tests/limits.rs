@@ -1,5 +1,6 @@
 //! A system that has run out of something: shared memory in /dev/shm, descriptors, threads,
 //! address space. Nothing hangs or dies by a signal, and the message says what to raise.
+#![expect(clippy::print_stdout, reason = "a skipped test says why; children report")]
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@
 //! what it told them, and one system call per round of polling asks about all of them.
 //!
 //! Where the job's connections are encrypted, what goes through them is cut into records
-//! ([`sealing`]); the stream inside is the same.
+//! (`sealing.rs`); the stream inside is the same.
 //!
 //! Connections arrive through the job's [`Listener`]. Unless a thread attends to it, its descriptor
 //! nests in the epoll instance, so that every waiting rank serves it.
