@@ -3,6 +3,7 @@
 mod candidates;
 mod choice;
 mod coalesce;
+mod descriptors;
 pub mod dump;
 mod explain;
 pub(crate) mod fingerprint;
@@ -161,6 +162,7 @@ impl Communicator {
     pub fn init(at: &Rendezvous, rank: Rank, ranks: Rank, options: Options) -> Result<Self> {
         let start = Instant::now();
         let deadline = setup::deadline_after(options.timeout);
+        descriptors::check("joining the job", descriptors::TO_JOIN)?;
         let constants = choice::constants(&options)?;
         let participant = Participant {
             rank,

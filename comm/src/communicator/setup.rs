@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::options::{Options, TransportChoice};
-use super::{Identity, Job};
+use super::{Identity, Job, descriptors};
 use crate::control::Fate;
 use crate::engine::{self, Outcome};
 use crate::error::{Error, Rank, Result};
@@ -73,6 +73,7 @@ impl Plan<'_> {
         }
         let mut wires = Wires { transports: Vec::new(), routes: vec![0; self.members.len()] };
         if local.len() > 1 {
+            descriptors::check("sharing memory", descriptors::to_share(local.len()))?;
             wires.add(Box::new(self.shared_memory(&local)?), &local);
             lap.end(&mut timings.shm);
         }
