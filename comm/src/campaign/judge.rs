@@ -224,6 +224,8 @@ impl Facts {
             let hindered = self.is_dead(rank, time)
                 || self.has_left(comm, rank, time)
                 || self.aborted.contains(&(comm, rank))
+                // Held for late where it waited in a call of its own.
+                || self.different.contains_key(&(comm, rank))
                 || !self.impaired.is_empty();
             punctual && !hindered
         };
