@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A language a program is compiled as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +68,23 @@ pub(crate) fn pkg_config(what: &[&str]) -> Vec<String> {
     succeed(&mut command).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Compiles a program, given by its path in this crate, with the flags that pkg-config names.
+/// Compiles a program, given by its path in this crate, with the flags that pkg-config names;
+/// once, whichever test comes first: a program that runs cannot be written.
 pub(crate) fn compile(program: &str, language: Language) -> PathBuf {
+    static COMPILED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
     let path = source(program);
     let name = path.file_stem().unwrap().to_str().unwrap();
     let built = scratch("programs").join(format!("{name}-{language:?}"));
+    let flags = pkg_config(&["--cflags", "--libs"]);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if compiled.contains(&built) {
+        return built;
+    }
     let mut command = language.compiler();
     command.arg(&path).args(["-x", "none", "-o"]).arg(&built);
-    command.args(pkg_config(&["--cflags", "--libs"])).arg("-pthread");
+    command.args(flags).arg("-pthread");
     command.arg(format!("-Wl,-rpath,{}", prefix().join("lib").display()));
     succeed(&mut command);
+    compiled.push(built.clone());
     built
 }

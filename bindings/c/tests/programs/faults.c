@@ -62,8 +62,10 @@ static int killed(syncline_comm_t *comm, unsigned rank)
     syncline_work_t *work;
 
     OK(syncline_barrier(comm, NULL));
-    if (rank == 1)
+    if (rank == 1) {
+        usleep(100000); /* so that rank 0 has left the barrier */
         raise(SIGKILL);
+    }
     OK(syncline_all_reduce(comm, data, data, 4, SYNCLINE_F32, SYNCLINE_SUM, NULL, &work));
     double start = now();
     show("killed", syncline_work_wait(work, SYNCLINE_WAIT_FOREVER));
