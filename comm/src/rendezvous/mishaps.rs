@@ -321,10 +321,15 @@ fn an_interface_that_does_not_exist_is_an_error_everywhere() {
     let reason = UniqueId::listen(Some("nosuch0")).unwrap_err().to_string();
     assert!(reason.contains("interface `nosuch0` matches no address"), "{reason}");
     assert!(reason.contains("lo (127.0.0.1"), "{reason}");
-    let at = Rendezvous::Id(id());
-    let within = Duration::from_millis(300);
+    let id = id();
+    let at = Rendezvous::Id(id.clone());
+    let within = Duration::from_secs(2);
     thread::scope(|scope| {
         scope.spawn(|| arrive(&at, 0, 2, within));
+        // The first to come is the root, which has chosen its interfaces already.
+        while registry::holds(&id) {
+            thread::yield_now();
+        }
         let me = Participant { interface: Some("10.255.0.0/30"), ..participant(1, 2, within) };
         let error = join(&at, &me, &mut wait_until_readable).err().unwrap().to_string();
         assert!(error.contains("rank 1 of 2: cannot listen: interface `10.255.0.0/30`"), "{error}");
