@@ -8,17 +8,7 @@ use syncline::schedule::Collective;
 
 use crate::oracle;
 
-const OPS: [ReduceOp; 9] = [
-    ReduceOp::Sum,
-    ReduceOp::Prod,
-    ReduceOp::Min,
-    ReduceOp::Max,
-    ReduceOp::Avg,
-    ReduceOp::PreMulSum(0.5),
-    ReduceOp::BitAnd,
-    ReduceOp::BitOr,
-    ReduceOp::BitXor,
-];
+const OPS: [ReduceOp; 9] = ReduceOp::all(0.5);
 
 /// Every type and operator at one odd size, for every collective.
 pub fn every_type(ranks: usize) -> Vec<Request> {

@@ -14,17 +14,7 @@ use crate::schedule::Collective;
 use crate::schedule::hierarchy::Mode;
 use crate::transport::sim::{LinkClass, SimConfig};
 
-const OPS: [ReduceOp; 9] = [
-    ReduceOp::Sum,
-    ReduceOp::Prod,
-    ReduceOp::Min,
-    ReduceOp::Max,
-    ReduceOp::Avg,
-    ReduceOp::PreMulSum(0.5),
-    ReduceOp::BitAnd,
-    ReduceOp::BitOr,
-    ReduceOp::BitXor,
-];
+const OPS: [ReduceOp; 9] = ReduceOp::all(0.5);
 const COUNTS: [usize; 13] = [0, 1, 2, 3, 5, 8, 13, 31, 64, 100, 257, 1003, 4099];
 /// Elements times ranks of one vector, so that the oracle stays cheap.
 const ELEMENTS_MAX: usize = 20_000;

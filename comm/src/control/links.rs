@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::core::Message;
 use super::link::{Dialed, Dialing, keep_alive};
 use crate::error::Rank;
-use crate::rendezvous::{Accepted, Address, Framed, Hello, Inbox, Listener, MemberInfo, Purpose};
+use crate::rendezvous::{Accepted, Framed, Hello, Inbox, Listener, MemberInfo, Purpose};
 
 /// What may wait for a peer. One that takes no more for so long does not live.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
@@ -302,11 +302,7 @@ impl Links {
             return;
         };
         let local = them.same_host(mine);
-        let addresses = if local {
-            vec![Address::Local(them.local_name.clone())]
-        } else {
-            them.addresses.iter().copied().map(Address::Tcp).collect()
-        };
+        let addresses = them.reached_from(mine);
         let hello = Hello {
             communicator: JOB,
             epoch: 0,

@@ -29,6 +29,21 @@ pub enum ReduceOp {
 }
 
 impl ReduceOp {
+    /// Every operator; `factor` is [`Self::PreMulSum`]'s.
+    pub const fn all(factor: f64) -> [Self; 9] {
+        [
+            Self::Sum,
+            Self::Prod,
+            Self::Min,
+            Self::Max,
+            Self::Avg,
+            Self::PreMulSum(factor),
+            Self::BitAnd,
+            Self::BitOr,
+            Self::BitXor,
+        ]
+    }
+
     /// The name used by the CLI and in errors.
     pub const fn name(self) -> &'static str {
         match self {
@@ -82,17 +97,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_the_names() {
-        let all = [
-            ReduceOp::Sum,
-            ReduceOp::Prod,
-            ReduceOp::Min,
-            ReduceOp::Max,
-            ReduceOp::Avg,
-            ReduceOp::PreMulSum(0.5),
-            ReduceOp::BitAnd,
-            ReduceOp::BitOr,
-            ReduceOp::BitXor,
-        ];
+        let all = ReduceOp::all(0.5);
         for op in all {
             assert_eq!(ReduceOp::name_of(op.number()), Some(op.name()));
         }

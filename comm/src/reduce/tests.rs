@@ -10,17 +10,7 @@ use crate::memory::testing::{span, span_mut};
 
 const RANKS: u32 = 7;
 const FACTOR: f64 = -0.3;
-const OPS: [ReduceOp; 9] = [
-    ReduceOp::Sum,
-    ReduceOp::Prod,
-    ReduceOp::Min,
-    ReduceOp::Max,
-    ReduceOp::Avg,
-    ReduceOp::PreMulSum(FACTOR),
-    ReduceOp::BitAnd,
-    ReduceOp::BitOr,
-    ReduceOp::BitXor,
-];
+const OPS: [ReduceOp; 9] = ReduceOp::all(FACTOR);
 const FORMATS: [Format; 2] = [Format::Data, Format::Acc];
 
 /// One element's bits, zero-extended.

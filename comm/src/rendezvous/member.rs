@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::dial::Address;
 use super::wire::{Decoder, Encoder, Malformed};
 use crate::error::Rank;
 
@@ -43,6 +44,14 @@ impl MemberInfo {
     /// Whether this rank and `other` are on one host and can pass each other descriptors.
     pub fn same_host(&self, other: &Self) -> bool {
         self.host_identity == other.host_identity
+    }
+
+    /// Where this rank is reached from `other`'s host, best first.
+    pub(crate) fn reached_from(&self, other: &Self) -> Vec<Address> {
+        if self.same_host(other) {
+            return vec![Address::Local(self.local_name.clone())];
+        }
+        self.addresses.iter().copied().map(Address::Tcp).collect()
     }
 
     fn encode(&self, encoder: &mut Encoder) {

@@ -17,7 +17,7 @@ use super::dial::Address;
 use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
 use super::framed::Framed;
 use super::handshake::{Hello, Purpose};
-use super::member::{MESSAGE_BYTES_MAX, MemberInfo, Table};
+use super::member::{MESSAGE_BYTES_MAX, Table};
 use super::proof::JobKey;
 use super::wait::Wait;
 use crate::error::{Rank, Result};
@@ -37,14 +37,6 @@ pub(crate) fn children(rank: Rank, root: Rank, ranks: Rank) -> impl Iterator<Ite
     let last = (first + u64::from(FAN_OUT)).min(ranks);
     // Below `ranks`, which is 32 bits.
     (first..last).map(move |position| ((position + root) % ranks) as Rank)
-}
-
-/// Where a rank on `from`'s host reaches `to`, best first.
-fn ways(from: &MemberInfo, to: &MemberInfo) -> Vec<Address> {
-    if from.same_host(to) {
-        return vec![Address::Local(to.local_name.clone())];
-    }
-    to.addresses.iter().copied().map(Address::Tcp).collect()
 }
 
 enum Passing {
@@ -101,7 +93,8 @@ impl<'a> Errand<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut under_way = Vec::with_capacity(targets.len());
         for &rank in targets {
-            let ways = ways(&table.members[me.rank as usize], &table.members[rank as usize]);
+            let mine = &table.members[me.rank as usize];
+            let ways = table.members[rank as usize].reached_from(mine);
             let over_tcp = ways.iter().any(|way| matches!(way, Address::Tcp(_)));
             let hello = Hello {
                 communicator: 0,
