@@ -28,9 +28,10 @@ impl Table<'_> {
         self.members[(ballot % self.members.len() as u64) as usize]
     }
 
-    /// Whether nothing is to be expected of a member.
+    /// Whether nothing is to be expected of a member: a decision that it sent before it went would
+    /// have come.
     pub(super) fn is_out(&self, local: &Local, rank: Rank) -> bool {
-        local.roster.is_gone(rank) || self.outside.contains(&rank)
+        local.roster.is_silent(rank) || self.outside.contains(&rank)
     }
 
     pub(super) fn send(&self, local: &mut Local, to: Rank, ballot: u64, part: Part) {

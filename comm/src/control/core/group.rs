@@ -144,7 +144,7 @@ impl Group {
     pub(super) fn depart(&mut self, local: &mut Local, rank: Rank) {
         match local.roster.departure(rank).cloned() {
             Some(Departure::Dead { how }) => self.bury(local, rank, &how),
-            Some(Departure::Left) => self.inquiries_lose(local, rank),
+            Some(Departure::Left { .. }) => self.inquiries_lose(local, rank),
             Some(Departure::Doubtful { .. }) | None => {}
         }
         self.agreements_lose(local, rank);

@@ -43,7 +43,7 @@ impl Question {
         let query = local.next_query();
         local.send(peer, Message::Ask { comm, query, operation });
         let mut question = Self { query, peer, until: local.answer_by(), left: false };
-        if matches!(local.roster.departure(peer), Some(Departure::Left)) {
+        if matches!(local.roster.departure(peer), Some(Departure::Left { .. })) {
             question.lose(local);
         }
         question

@@ -183,7 +183,8 @@ pub struct Timings {
     pub investigation_max: Duration,
     /// A member whose link broke counts as dead after this, unless its farewell comes meanwhile:
     /// at the end of a job members go one after the other, and a new link to one that went in
-    /// good order fails just like a link to a dead one.
+    /// good order fails just like a link to a dead one. As long, what a member said before it left
+    /// may still be on its way: its farewell comes through others too, and overtakes it.
     pub farewell_max: Duration,
 }
 
@@ -235,13 +236,17 @@ impl Core {
         for (rank, how) in dead {
             self.depart(rank, Departure::Dead { how });
         }
+        for rank in self.local.roster.silence(self.local.now) {
+            self.groups.each(&mut self.local, |group, local| group.agreements_lose(local, rank));
+        }
         self.groups.tick(&mut self.local);
     }
 
     /// When [`Self::tick`] is to be called next.
     pub fn next_tick(&self) -> Option<Duration> {
         let doubts = self.local.roster.doubts().map(|(_, until, _)| until).min();
-        doubts.into_iter().chain(self.groups.next_tick()).min()
+        let silence = self.local.roster.next_silence();
+        doubts.into_iter().chain(silence).chain(self.groups.next_tick()).min()
     }
 
     /// The next thing to do, until there is nothing.
@@ -357,7 +362,8 @@ impl Core {
             }
             Message::Farewell { rank } => {
                 self.local.roster.note_told(from, rank);
-                self.depart(rank, Departure::Left);
+                let until = Some(self.local.now + self.local.timings.farewell_max);
+                self.depart(rank, Departure::Left { until });
                 if rank == from
                     && let Some(message) = self.local.roster.farewell_answer(from)
                 {

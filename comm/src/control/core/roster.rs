@@ -24,8 +24,9 @@ pub(super) enum Departure {
     Doubtful { until: Duration, how: String },
     /// It is dead.
     Dead { how: String },
-    /// It left in good order.
-    Left,
+    /// It left in good order. What it said to this member last may come until `until`, after its
+    /// farewell, which others pass on; `None`: that time is over.
+    Left { until: Option<Duration> },
 }
 
 /// The members of the job, and what became of them.
@@ -75,13 +76,19 @@ impl Roster {
         self.departed.contains_key(&rank)
     }
 
+    /// Whether nothing that `rank` said is on its way any more either.
+    pub(super) fn is_silent(&self, rank: Rank) -> bool {
+        let departure = self.departed.get(&rank);
+        matches!(departure, Some(Departure::Dead { .. } | Departure::Left { until: None }))
+    }
+
     pub(super) fn is_dead(&self, rank: Rank) -> bool {
         matches!(self.departed.get(&rank), Some(Departure::Dead { .. }))
     }
 
     /// Notes a departure unless a final one is known; answers whether it was news.
     pub(super) fn note(&mut self, rank: Rank, departure: Departure) -> bool {
-        if matches!(self.departed.get(&rank), Some(Departure::Dead { .. } | Departure::Left))
+        if matches!(self.departed.get(&rank), Some(Departure::Dead { .. } | Departure::Left { .. }))
             || self.departed.get(&rank) == Some(&departure)
         {
             return false;
@@ -122,7 +129,7 @@ impl Roster {
                     _ if !fresh && *rank != news => continue,
                     Departure::Doubtful { .. } => continue,
                     Departure::Dead { how } => Message::Dead { rank: *rank, how: how.clone() },
-                    Departure::Left => Message::Farewell { rank: *rank },
+                    Departure::Left { .. } => Message::Farewell { rank: *rank },
                 };
                 if told.insert(*rank) {
                     messages.push((*neighbour, message));
@@ -170,6 +177,29 @@ impl Roster {
     /// This member leaves, and all its neighbours have heard.
     pub(super) fn may_go(&self) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| self.neighbours.is_subset(&leaving.heard))
+    }
+
+    /// When the last words of a member that left are next to be given up.
+    pub(super) fn next_silence(&self) -> Option<Duration> {
+        let times = self.departed.values().filter_map(|departure| match departure {
+            Departure::Left { until } => *until,
+            _ => None,
+        });
+        times.min()
+    }
+
+    /// Gives up last words that are due, and answers whose.
+    pub(super) fn silence(&mut self, now: Duration) -> Vec<Rank> {
+        let mut silent = Vec::new();
+        for (rank, departure) in &mut self.departed {
+            if let Departure::Left { until } = departure
+                && until.is_some_and(|until| until <= now)
+            {
+                *until = None;
+                silent.push(*rank);
+            }
+        }
+        silent
     }
 
     /// Members in doubt, and until when.
