@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::compare::CompareArgs;
 use crate::lab::rate::Rate;
 use crate::operation::Operation;
 use crate::size::parse_size;
@@ -30,6 +31,7 @@ Examples:
   collbench                                          a first look, under a minute
   collbench run all_reduce --ranks 4 -b 8 -e 64M -f 4
   collbench run all_gather --ranks 2 --transport tcp --dtype bf16 --json result.json
+  collbench compare all_reduce --peers openmpi,mpich     against other libraries, in one run
   collbench lab --hosts 4 --ranks-per-host 2 --rate 1gbit -- run all_reduce -b 16M -e 16M
   collbench explain all_reduce --ranks 8 --size 16M
   collbench doctor dumps/                            what a failed or hanging job waits for
@@ -44,6 +46,8 @@ command line or an input file is wrong, 130 when interrupted.";
 pub(crate) enum Command {
     /// Measure one collective over a range of sizes and check every result
     Run(RunArgs),
+    /// Time other libraries and Syncline in one run, interleaved, and say how many times faster it is
+    Compare(Box<CompareArgs>),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
     /// Read the flight dumps of all ranks and say who waits for whom, and what went wrong
@@ -59,6 +63,9 @@ pub(crate) enum Command {
     /// One rank of a run (internal)
     #[command(name = "__rank", hide = true)]
     Rank,
+    /// One rank of a comparison (internal)
+    #[command(name = "__contestant", hide = true)]
+    Contestant,
     /// Starts a program that ends with its parent (internal)
     #[command(name = "__exec", hide = true)]
     Exec {

@@ -8,6 +8,7 @@
 
 mod buffer;
 mod cli;
+mod compare;
 mod doctor;
 mod event;
 mod explain;
@@ -60,6 +61,7 @@ fn dispatch(cli: &Cli) -> Outcome {
     match &cli.command {
         None => run::first_look(cli.verbose),
         Some(Command::Run(args)) => run::run(args, cli.verbose),
+        Some(Command::Compare(args)) => compare::compare(args),
         Some(Command::Launch(args)) => {
             launch::launch(&args.program, args.ranks, &launch::Placement::default())
         }
@@ -69,6 +71,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Some(Command::Topo) => topo::topo(),
         Some(Command::Sim(args)) => sim::sim(args),
         Some(Command::Rank) => rank::started(),
+        Some(Command::Contestant) => compare::contest(),
         Some(Command::Exec { program }) => launch::execute(program),
         Some(Command::Janitor) => lab::janitor(),
         Some(Command::Stream { to, seconds, listen }) => lab::stream(*to, *listen, *seconds),

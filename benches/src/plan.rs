@@ -234,7 +234,7 @@ fn sizes(args: &RunArgs) -> Outcome<Vec<u64>> {
 }
 
 /// Refuses a file that is not a tuning file; the answer does not depend on the directory.
-fn check_tuning(path: &Path) -> Outcome<PathBuf> {
+pub(crate) fn check_tuning(path: &Path) -> Outcome<PathBuf> {
     syncline_topology::Constants::default()
         .read(path)
         .map_err(|e| Failure::usage(e.to_string()))?;
@@ -252,7 +252,8 @@ fn positive(name: &str, value: Option<u32>) -> Outcome<Option<u32>> {
     }
 }
 
-fn check_timeout(seconds: f64) -> Outcome<f64> {
+/// Checks a number of seconds.
+pub(crate) fn check_timeout(seconds: f64) -> Outcome<f64> {
     if seconds.is_finite() && (0.001..=86_400.0).contains(&seconds) {
         return Ok(seconds);
     }

@@ -16,15 +16,27 @@ pub(crate) const PLAN: &str = "COLLBENCH_PLAN";
 
 /// The whole life of a rank that collbench started; rank 0 reports on stdout.
 pub(crate) fn started() -> Outcome {
+    let (plan, job) = own_plan()?;
+    // What is wrong is in the reports; whoever reads them judges.
+    measure_as(&plan, &job, &mut tell).map(drop)
+}
+
+/// What a process that collbench started shall do, and its place; ties it to collbench first.
+pub(crate) fn own_plan() -> Outcome<(Plan, LaunchEnvironment)> {
     die_with_parent()?;
     bind();
-    let internal = || Failure::usage("__rank is for collbench itself; use `collbench run`");
+    let internal = || Failure::usage("this is for collbench itself; use `collbench run`");
     let plan = std::env::var(PLAN).map_err(|_| internal())?;
     let plan: Plan = serde_json::from_str(&plan)
         .map_err(|e| Failure::run(format!("the plan is not understood: {e}")))?;
-    let job = launched()?.ok_or_else(internal)?;
-    // What is wrong is in the reports; whoever reads them judges.
-    measure_as(&plan, &job, &mut tell).map(drop)
+    Ok((plan, launched()?.ok_or_else(internal)?))
+}
+
+/// Names this thread after its rank, for `top` and `ps` only.
+pub(crate) fn give_name(rank: u32) {
+    if let Ok(name) = std::ffi::CString::new(format!("collbench:{rank}")) {
+        let _ = rustix::thread::set_name(&name);
+    }
 }
 
 /// Joins the job, measures, and reports if this is rank 0. The answer is the number of wrong
@@ -34,11 +46,7 @@ pub(crate) fn measure_as(
     job: &LaunchEnvironment,
     report: &mut dyn FnMut(Event) -> Outcome,
 ) -> Outcome<u64> {
-    let name = std::ffi::CString::new(format!("collbench:{}", job.rank));
-    if let Ok(name) = name {
-        // For `top` and `ps` only.
-        let _ = rustix::thread::set_name(&name);
-    }
+    give_name(job.rank);
     let session = Session::join(plan, job).map_err(Failure::Run)?;
     let measured = measure(&session, plan, report);
     let dumped = session.dump(plan).map_err(Failure::Run);

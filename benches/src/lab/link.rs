@@ -49,7 +49,7 @@ fn line(group: &mut Group) -> Outcome<String> {
                 let how = describe(status);
                 return Err(Failure::run(format!("measuring the link: a stream {how}: {said}")));
             }
-            Some(Notice::Timeout) | None => {
+            Some(Notice::Ready | Notice::Timeout) | None => {
                 return Err(Failure::run("measuring the link: no answer from the other host"));
             }
         }

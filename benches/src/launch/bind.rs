@@ -59,12 +59,23 @@ fn share(rank: u32, ranks: u32, placement: &Placement, allowed: &[usize]) -> Vec
 }
 
 /// Tells `command`, which becomes `rank`, its processors.
-pub(super) fn tell(command: &mut Command, rank: u32, ranks: u32, placement: &Placement) {
+pub(crate) fn tell(command: &mut Command, rank: u32, ranks: u32, placement: &Placement) {
     let cpus = share(rank, ranks, placement, &allowed());
     if !cpus.is_empty() {
         let list: Vec<String> = cpus.iter().map(ToString::to_string).collect();
         command.env(CPUS, list.join(","));
     }
+}
+
+/// The processors of every rank, for programs that some other launcher starts: `0,1/2,3` gives rank
+/// 0 the first two and rank 1 the others.
+pub(crate) fn of_all_ranks(ranks: u32, placement: &Placement) -> String {
+    let allowed = allowed();
+    let list = |rank| {
+        let cpus = share(rank, ranks, placement, &allowed);
+        cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    (0..ranks).map(list).collect::<Vec<_>>().join("/")
 }
 
 /// Keeps this process to the processors it was told, if it was.

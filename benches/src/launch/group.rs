@@ -35,6 +35,8 @@ pub(crate) enum Notice {
     Exit(u32, ExitStatus),
     /// The user wants to stop.
     Stop,
+    /// Something else that was watched can be read.
+    Ready,
     /// The time given to `next` is over.
     Timeout,
 }
@@ -91,6 +93,15 @@ impl Group {
 
     /// Waits for the next thing to happen; `None` when all processes have ended.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Outcome<Option<Notice>> {
+        self.next_or(&[], deadline)
+    }
+
+    /// Like [`Self::next`], and also tells when one of `others` can be read.
+    pub(crate) fn next_or(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        deadline: Option<Instant>,
+    ) -> Outcome<Option<Notice>> {
         loop {
             if let Some(notice) = self.notices.pop_front() {
                 return Ok(Some(notice));
@@ -105,7 +116,7 @@ impl Group {
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Ok(Some(Notice::Timeout));
             }
-            self.wait(deadline)?;
+            self.wait(others, deadline)?;
         }
     }
 
@@ -162,10 +173,11 @@ impl Group {
     }
 
     /// Sleeps until something can be read or a process ends, and reads it.
-    fn wait(&mut self, deadline: Option<Instant>) -> Outcome {
+    fn wait(&mut self, others: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Outcome {
         let draining = self.members.iter().any(|m| m.exited.is_some() && !m.reported);
         let mut sources = vec![];
         let mut fds = vec![PollFd::new(self.stop, PollFlags::IN)];
+        fds.extend(others.iter().map(|&fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         for (m, member) in self.members.iter().enumerate() {
             if member.exited.is_none() {
                 fds.push(PollFd::new(&member.pidfd, PollFlags::IN));
@@ -191,7 +203,10 @@ impl Group {
             self.notices.push_back(Notice::Stop);
             return Ok(());
         }
-        let readable = sources.iter().zip(&ready[1..]).filter(|(_, ready)| **ready);
+        if ready[1..=others.len()].contains(&true) {
+            self.notices.push_back(Notice::Ready);
+        }
+        let readable = sources.iter().zip(&ready[1 + others.len()..]).filter(|(_, ready)| **ready);
         let readable: Vec<(usize, usize)> = readable.filter_map(|(source, _)| *source).collect();
         // From the last to the first: a pipe at its end is removed.
         for (m, p) in readable.into_iter().rev() {
@@ -303,7 +318,7 @@ mod tests {
                 Notice::Out(rank, line) => format!("{rank} out {line}"),
                 Notice::Err(rank, line) => format!("{rank} err {line}"),
                 Notice::Exit(rank, status) => format!("{rank} {}", describe(status)),
-                Notice::Stop | Notice::Timeout => panic!("neither was asked for"),
+                Notice::Stop | Notice::Timeout | Notice::Ready => panic!("not asked for"),
             });
         }
         seen

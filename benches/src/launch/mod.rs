@@ -1,6 +1,6 @@
 //! Starting ranks as processes, and ending every one of them whatever happens.
 
-mod bind;
+pub(crate) mod bind;
 mod child;
 mod environment;
 mod group;
@@ -12,7 +12,7 @@ pub(crate) use bind::bind;
 pub(crate) use child::{die_with_parent, execute};
 pub(crate) use environment::{Place, launched};
 pub(crate) use group::{Group, Notice, describe};
-pub(crate) use program::launch;
+pub(crate) use program::{launch, place};
 pub(crate) use ranks::run_ranks;
 pub(crate) use signals::heed_signals;
 

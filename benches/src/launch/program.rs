@@ -29,7 +29,7 @@ pub(crate) fn launch(program: &[OsString], ranks: u32, placement: &Placement) ->
 }
 
 /// The place of `rank` in a job that meets in `scratch`.
-pub(super) fn place(rank: u32, ranks: u32, placement: &Placement, scratch: &Scratch) -> Place {
+pub(crate) fn place(rank: u32, ranks: u32, placement: &Placement, scratch: &Scratch) -> Place {
     let (local_rank, local_ranks) = placement.local(rank, ranks);
     let rendezvous = scratch.path().join("rendezvous");
     Place { rank, ranks, local_rank, local_ranks, rendezvous }
@@ -48,7 +48,7 @@ fn follow(group: &mut Group, width: usize) -> Outcome {
             Notice::Exit(_, status) if status.success() => {}
             Notice::Exit(rank, status) => return Err(failed(rank, status)),
             Notice::Stop => return Err(Failure::Interrupted),
-            Notice::Timeout => {}
+            Notice::Ready | Notice::Timeout => {}
         }
     }
     Ok(())

@@ -89,7 +89,7 @@ fn follow(
                 }
             }
             Notice::Stop => return Err(Failure::Interrupted),
-            Notice::Timeout => break,
+            Notice::Ready | Notice::Timeout => break,
         }
     }
     Ok(())

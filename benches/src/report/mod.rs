@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::event::{Event, Row};
 use crate::failure::{Failure, Outcome};
 use crate::plan::Plan;
-use progress::Progress;
+pub(crate) use progress::Progress;
 
 /// Where results go besides the table.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +132,8 @@ pub(crate) fn say(text: &str) -> Outcome {
         .map_err(|e| Failure::run(format!("cannot write to stdout: {e}")))
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
+/// Writes a file of results.
+pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     std::fs::write(path, text)
         .map_err(|e| Failure::run(format!("cannot write {}: {e}", path.display())))
 }

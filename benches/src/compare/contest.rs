@@ -1,0 +1,245 @@
+//! The race: for every size all contestants take turns, round after round.
+
+use std::time::Duration;
+
+use super::contestant::Contestant;
+use super::protocol::{Answer, Command, Timing};
+use super::summary::{Entry, Row, SYNCLINE, Spread};
+use crate::failure::{Failure, Outcome};
+use crate::operation::Operation;
+
+/// Most iterations in a block, so that answers of [`Timing::Each`] stay short.
+const BLOCK_ITERATIONS_MAX: u64 = 1_000_000;
+const EACH_ITERATIONS_MAX: u64 = 10_000;
+/// Time for the rounds of one size when the user does not say how many.
+const SIZE_TIME_NS: f64 = 5e9;
+/// Rounds then.
+const ROUNDS_MIN: u32 = 7;
+const ROUNDS_MAX: u32 = 25;
+
+/// What is raced.
+pub(crate) struct Race {
+    /// The collective.
+    pub(crate) operation: Operation,
+    /// Element type, by name.
+    pub(crate) dtype: String,
+    /// Bytes of an element.
+    pub(crate) element_bytes: usize,
+    /// Ranks of every contestant.
+    pub(crate) ranks: u32,
+    /// How long a block of iterations shall take.
+    pub(crate) block: Duration,
+    /// Rounds; otherwise as many as fit.
+    pub(crate) rounds: Option<u32>,
+    /// Longest wait for an answer.
+    pub(crate) patience: Duration,
+}
+
+/// A contestant of the race; Syncline is the first.
+pub(crate) struct Lane {
+    /// `Err` says why it is out.
+    pub(crate) runner: Result<Contestant, String>,
+    /// What the user calls it.
+    pub(crate) name: String,
+    /// The library, in its own words, if it ever started.
+    pub(crate) version: Option<String>,
+    /// Share of a core it used while it waited.
+    pub(crate) waiting_cores: f64,
+}
+
+/// A contestant at one size.
+struct Turn {
+    lane: usize,
+    wrong: u64,
+    refused: Option<String>,
+    iterations: u64,
+    samples_ns: Vec<f64>,
+}
+
+impl Race {
+    /// Races one size of `count` elements.
+    pub(crate) fn one_size(&self, lanes: &mut [Lane], count: usize) -> Outcome<Row> {
+        let mut turns = self.prepare(lanes, count)?;
+        let mut round_ns = 0.0;
+        for turn in turns.iter_mut().filter(|turn| turn.refused.is_none()) {
+            if let Some(each_ns) = self.calibrate(lanes, turn)? {
+                let calls = turn.iterations + warmup(turn.iterations);
+                round_ns += each_ns * calls as f64;
+            }
+        }
+        let fit = (SIZE_TIME_NS / round_ns.max(1.0)) as u32;
+        let rounds = self.rounds.unwrap_or_else(|| fit.clamp(ROUNDS_MIN, ROUNDS_MAX));
+        for _ in 0..rounds {
+            // Everybody is first in some round and last in another.
+            turns.rotate_left(1);
+            for turn in &mut turns {
+                if turn.refused.is_none() {
+                    let sample = self.time(lanes, turn.lane, turn.iterations)?;
+                    turn.samples_ns.extend(sample);
+                }
+            }
+        }
+        self.finish(lanes, &mut turns)?;
+        Ok(self.row(lanes, turns, count, rounds))
+    }
+
+    fn prepare(&self, lanes: &mut [Lane], count: usize) -> Outcome<Vec<Turn>> {
+        let command =
+            Command::Prepare { operation: self.operation, dtype: self.dtype.clone(), count };
+        let mut turns = Vec::new();
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            let Some(answers) = self.ask(lane, &command)? else { continue };
+            let mut turn = Turn {
+                lane: number,
+                wrong: 0,
+                refused: None,
+                iterations: 1,
+                samples_ns: Vec::new(),
+            };
+            for answer in answers {
+                match answer {
+                    Answer::Prepared { wrong } => turn.wrong += wrong,
+                    Answer::Refused(reason) => turn.refused = Some(reason),
+                    other => return Err(out_of_turn(lane, &other)),
+                }
+            }
+            turns.push(turn);
+        }
+        Ok(turns)
+    }
+
+    /// Finds out how many iterations fill a block; the answer is the time of one.
+    fn calibrate(&self, lanes: &mut [Lane], turn: &mut Turn) -> Outcome<Option<f64>> {
+        let block_ns = self.block.as_nanos() as f64;
+        let most = match Timing::of(self.operation) {
+            Timing::Block => BLOCK_ITERATIONS_MAX,
+            Timing::Each => EACH_ITERATIONS_MAX,
+        };
+        let mut iterations = 1;
+        loop {
+            let Some(each_ns) = self.time(lanes, turn.lane, iterations)? else { return Ok(None) };
+            let fit = ((block_ns / each_ns.max(1.0)) as u64).clamp(1, most);
+            // A quarter of a block tells well enough; a first guess from one call does not.
+            if fit <= iterations.saturating_mul(4) {
+                turn.iterations = fit;
+                return Ok(Some(each_ns));
+            }
+            iterations = fit.min(iterations * 8);
+        }
+    }
+
+    /// Times one block: nanoseconds of an iteration, of the slowest rank.
+    fn time(&self, lanes: &mut [Lane], lane: usize, iterations: u64) -> Outcome<Option<f64>> {
+        let timing = Timing::of(self.operation);
+        let command = Command::Time { timing, warmup: warmup(iterations), iterations };
+        let Some(answers) = self.ask(&mut lanes[lane], &command)? else { return Ok(None) };
+        let mut ranks = Vec::new();
+        for answer in answers {
+            match answer {
+                Answer::Timed(times) => ranks.push(times),
+                other => return Err(out_of_turn(&lanes[lane], &other)),
+            }
+        }
+        slowest_mean_ns(&ranks, iterations).map(Some).ok_or_else(|| {
+            Failure::run(format!(
+                "the ranks of {} report different numbers of times",
+                lanes[lane].name
+            ))
+        })
+    }
+
+    fn finish(&self, lanes: &mut [Lane], turns: &mut [Turn]) -> Outcome {
+        for turn in turns.iter_mut().filter(|turn| turn.refused.is_none()) {
+            let lane = &mut lanes[turn.lane];
+            for answer in self.ask(lane, &Command::Finish)?.into_iter().flatten() {
+                match answer {
+                    Answer::Finished { wrong } => turn.wrong += wrong,
+                    other => return Err(out_of_turn(lane, &other)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a contestant; one that fails is out, and with Syncline the race is over.
+    fn ask(&self, lane: &mut Lane, command: &Command) -> Outcome<Option<Vec<Answer>>> {
+        let Ok(contestant) = &mut lane.runner else { return Ok(None) };
+        let answers = contestant.ask(command, self.patience);
+        lane.waiting_cores = contestant.waiting_cores();
+        match answers {
+            Ok(answers) => Ok(Some(answers)),
+            Err(Failure::Interrupted) => Err(Failure::Interrupted),
+            Err(failure) if lane.name == SYNCLINE => {
+                Err(Failure::run(format!("{SYNCLINE}: {failure}")))
+            }
+            Err(failure) => {
+                // Dropping the contestant ends its processes.
+                lane.runner = Err(failure.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn row(&self, lanes: &[Lane], turns: Vec<Turn>, count: usize, rounds: u32) -> Row {
+        let entries = turns.into_iter().filter_map(|turn| {
+            let lane = &lanes[turn.lane];
+            let spread = Spread::of(&turn.samples_ns).filter(|_| lane.runner.is_ok());
+            let (iterations, wrong) = (turn.iterations, turn.wrong);
+            match (spread, turn.refused) {
+                (Some(spread), _) => {
+                    let entry = Entry::Timed { spread, iterations, wrong };
+                    Some((lane.name.clone(), entry))
+                }
+                (None, Some(reason)) => Some((lane.name.clone(), Entry::Refused { reason })),
+                (None, None) => None,
+            }
+        });
+        let bytes = self.operation.bytes(count, self.element_bytes, self.ranks);
+        Row { bytes, count, rounds, entries: entries.collect() }
+    }
+}
+
+/// Untimed calls before `iterations` timed ones: a quarter, at least one.
+const fn warmup(iterations: u64) -> u64 {
+    iterations.div_ceil(4)
+}
+
+/// Every position (the whole block, or one iteration) takes as long as its slowest rank; the mean
+/// over the iterations. `None` when ranks report different numbers of times.
+fn slowest_mean_ns(ranks: &[Vec<u64>], iterations: u64) -> Option<f64> {
+    let positions = ranks.first()?.len();
+    if ranks.iter().any(|times| times.len() != positions) {
+        return None;
+    }
+    let slowest = |at: usize| ranks.iter().map(|times| times[at]).max().unwrap_or(0);
+    Some((0..positions).map(slowest).sum::<u64>() as f64 / iterations as f64)
+}
+
+fn out_of_turn(lane: &Lane, answer: &Answer) -> Failure {
+    Failure::run(format!(
+        "a rank of {} said '{answer}' when it was asked something else",
+        lane.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_takes_as_long_as_its_slowest_rank() {
+        assert_eq!(slowest_mean_ns(&[vec![1000], vec![3000]], 10), Some(300.0));
+    }
+
+    #[test]
+    fn every_iteration_takes_as_long_as_its_slowest_rank() {
+        assert_eq!(slowest_mean_ns(&[vec![1, 9], vec![5, 2]], 2), Some(7.0));
+        assert_eq!(slowest_mean_ns(&[vec![1, 9], vec![5]], 2), None);
+        assert_eq!(slowest_mean_ns(&[], 2), None);
+    }
+
+    #[test]
+    fn something_is_always_warmed_up() {
+        assert_eq!((warmup(1), warmup(4), warmup(1000)), (1, 1, 250));
+    }
+}

@@ -1,0 +1,120 @@
+//! The comparison as JSON, for scripts.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::show::Results;
+use super::summary::{Entry, Row};
+use crate::failure::{Failure, Outcome};
+
+/// The document; scripts rely on its names.
+#[derive(Serialize)]
+struct Document<'a> {
+    collective: &'a str,
+    dtype: &'a str,
+    op: Option<&'a str>,
+    ranks: u32,
+    hosts: u32,
+    transport: &'a str,
+    block_ms: f64,
+    contestants: Vec<Contestant<'a>>,
+    rows: Vec<Line<'a>>,
+    /// Over all sizes, by peer.
+    geomean: BTreeMap<String, f64>,
+    /// Over all sizes, of the best peer at each.
+    geomean_best: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Contestant<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    /// Why it did not take part, or not to the end.
+    left_out: Option<&'a str>,
+    /// Share of a core used while others were timed.
+    waiting_cores: f64,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    bytes: u64,
+    count: usize,
+    rounds: u32,
+    /// By contestant.
+    times: BTreeMap<&'a str, Times>,
+    /// Peer's p50 over Syncline's, by peer.
+    ratio: BTreeMap<&'a str, f64>,
+    best: Option<Best<'a>>,
+    /// Why a contestant has no times at this size, by contestant.
+    refused: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct Times {
+    p50_us: f64,
+    p10_us: f64,
+    p90_us: f64,
+    iterations: u64,
+    wrong: u64,
+}
+
+#[derive(Serialize)]
+struct Best<'a> {
+    peer: &'a str,
+    ratio: f64,
+}
+
+/// The results as one indented JSON object.
+pub(super) fn document(results: &Results) -> Outcome<String> {
+    let peers = results.peers();
+    let contestants = results.contestants.iter().map(|contestant| Contestant {
+        name: &contestant.name,
+        version: contestant.version.as_deref(),
+        left_out: contestant.left_out.as_deref(),
+        waiting_cores: contestant.waiting_cores,
+    });
+    let means = peers.iter().filter_map(|peer| Some((peer.clone(), results.geomean(peer)?)));
+    let document = Document {
+        collective: results.operation.name(),
+        dtype: &results.dtype,
+        op: results.operation.reduces().then_some("sum"),
+        ranks: results.ranks,
+        hosts: results.hosts,
+        transport: results.transport.name(),
+        block_ms: results.block_ms,
+        contestants: contestants.collect(),
+        rows: results.rows.iter().map(|row| line(row, &peers)).collect(),
+        geomean: means.collect(),
+        geomean_best: results.geomean_best(),
+    };
+    let text = serde_json::to_string_pretty(&document);
+    text.map(|t| t + "\n").map_err(|e| Failure::run(format!("cannot write JSON: {e}")))
+}
+
+fn line<'a>(row: &'a Row, peers: &'a [String]) -> Line<'a> {
+    let mut times = BTreeMap::new();
+    let mut refused = BTreeMap::new();
+    for (name, entry) in &row.entries {
+        match entry {
+            Entry::Timed { spread, iterations, wrong } => {
+                let (iterations, wrong) = (*iterations, *wrong);
+                let (p50_us, p10_us, p90_us) = (spread.p50_us, spread.p10_us, spread.p90_us);
+                times.insert(name.as_str(), Times { p50_us, p10_us, p90_us, iterations, wrong });
+            }
+            Entry::Refused { reason } => {
+                refused.insert(name.as_str(), reason.as_str());
+            }
+        }
+    }
+    let ratios = peers.iter().filter_map(|peer| Some((peer.as_str(), row.ratio(peer)?)));
+    Line {
+        bytes: row.bytes,
+        count: row.count,
+        rounds: row.rounds,
+        times,
+        ratio: ratios.collect(),
+        best: row.best(peers).map(|(peer, ratio)| Best { peer, ratio }),
+        refused,
+    }
+}

@@ -1,0 +1,202 @@
+//! How the peers are started: every one as somebody who knows it would.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::args::PeerArg;
+use super::protocol::CONTROL;
+use crate::cli::TransportArg;
+use crate::launch::{Placement, bind, place};
+use crate::plan::Plan;
+use crate::rank::PLAN;
+use crate::scratch::Scratch;
+
+/// The processors of all ranks, for programs that MPI's launchers start.
+const RANK_CPUS: &str = "COLLBENCH_RANK_CPUS";
+/// The network interface that Gloo shall use.
+const INTERFACE: &str = "COLLBENCH_INTERFACE";
+/// The folder in which Gloo's ranks meet.
+const STORE: &str = "COLLBENCH_STORE";
+
+/// Where contestants run, and with what.
+pub(crate) struct Site<'a> {
+    /// What Syncline is told; its wires and binding are everybody's.
+    pub(crate) plan: &'a Plan,
+    /// Ranks of every contestant.
+    pub(crate) ranks: u32,
+    /// Where they run.
+    pub(crate) placement: &'a Placement,
+    /// Temporary files.
+    pub(crate) scratch: &'a Scratch,
+    /// Where `benches/peers/setup` has put the peers.
+    pub(crate) peers_dir: &'a Path,
+}
+
+impl Site<'_> {
+    /// Where the ranks of `name` find collbench.
+    pub(crate) fn control(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(format!("{name}.socket"))
+    }
+
+    /// Syncline itself.
+    pub(crate) fn syncline(&self, name: &str) -> Vec<Command> {
+        self.every_rank(name, &[OsStr::new("__contestant")])
+    }
+
+    /// The processes of a peer, or why it cannot take part.
+    pub(crate) fn peer(&self, peer: &PeerArg) -> Result<Vec<Command>, String> {
+        match peer {
+            PeerArg::OpenMpi => self.open_mpi(),
+            PeerArg::Mpich => self.mpich(),
+            PeerArg::Impi => self.intel_mpi(),
+            PeerArg::Gloo => self.gloo(),
+            PeerArg::Program { name, path } => {
+                let program = existing(path)?;
+                let arguments = ["__exec", "--"].map(OsStr::new);
+                let own = [program.as_os_str(), OsStr::new("__contestant")];
+                Ok(self.every_rank(name, &[&arguments[..], &own].concat()))
+            }
+        }
+    }
+
+    /// `collbench ARGUMENTS` once per rank.
+    fn every_rank(&self, name: &str, arguments: &[&OsStr]) -> Vec<Command> {
+        let json = serde_json::to_string(self.plan).expect("a plan is plain data");
+        let command = |rank| {
+            let mut command = self.placement.command(rank, arguments);
+            let mut own = place(rank, self.ranks, self.placement, self.scratch);
+            // Every contestant is a job of its own.
+            own.rendezvous.set_file_name(format!("{name}.rendezvous"));
+            own.tell(&mut command);
+            if self.plan.bind {
+                bind::tell(&mut command, rank, self.ranks, self.placement);
+            }
+            command.env(PLAN, &json);
+            self.tell(&mut command, name);
+            command
+        };
+        (0..self.ranks).map(command).collect()
+    }
+
+    /// What every contestant is told.
+    fn tell(&self, command: &mut Command, name: &str) {
+        command.env(CONTROL, self.control(name));
+        if self.plan.bind {
+            command.env(RANK_CPUS, bind::of_all_ranks(self.ranks, self.placement));
+        }
+    }
+
+    fn gloo(&self) -> Result<Vec<Command>, String> {
+        if self.plan.transport == TransportArg::Shm {
+            return Err("Gloo has no shared memory; compare with it over --transport tcp".into());
+        }
+        let program = self.built("gloo")?;
+        let store = self.scratch.path().join("gloo.store");
+        std::fs::create_dir_all(&store).map_err(|e| format!("cannot make its store: {e}"))?;
+        let arguments = [OsStr::new("__exec"), OsStr::new("--"), program.as_os_str()];
+        let mut commands = self.every_rank("gloo", &arguments);
+        for command in &mut commands {
+            command.env(STORE, &store).env(INTERFACE, self.interface());
+        }
+        Ok(commands)
+    }
+
+    fn open_mpi(&self) -> Result<Vec<Command>, String> {
+        let program = self.built("mpi-openmpi")?;
+        let mut line = self.launcher("openmpi")?;
+        line.extend(words("--allow-run-as-root --bind-to none --map-by :OVERSUBSCRIBE"));
+        match self.plan.transport {
+            TransportArg::Auto => {}
+            TransportArg::Shm => line.extend(words("--mca pml ob1 --mca btl sm,self")),
+            TransportArg::Tcp => {
+                line.extend(words("--mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include"));
+                line.push(self.interface().into());
+            }
+        }
+        if self.is_crowded() {
+            line.extend(words("--mca mpi_yield_when_idle 1"));
+        }
+        Ok(vec![self.mpi_job("openmpi", line, &program)])
+    }
+
+    fn mpich(&self) -> Result<Vec<Command>, String> {
+        let program = self.built("mpi-mpich")?;
+        let mut line = self.launcher("mpich")?;
+        line.extend(words("-bind-to none"));
+        let mut command = self.mpi_job("mpich", line, &program);
+        if self.plan.transport == TransportArg::Tcp {
+            // As if every rank were on a host of its own, over the sockets of libfabric.
+            command.env("MPIR_CVAR_NOLOCAL", "1").env("MPIR_CVAR_CH4_NETMOD", "ofi");
+            command.env("FI_PROVIDER", "tcp").env("FI_TCP_IFACE", self.interface());
+        }
+        Ok(vec![command])
+    }
+
+    fn intel_mpi(&self) -> Result<Vec<Command>, String> {
+        if self.plan.transport == TransportArg::Tcp {
+            return Err("on one host Intel MPI uses shared memory whatever it is told; compare \
+                        with it over TCP in `collbench lab`"
+                .into());
+        }
+        let program = self.built("mpi-impi")?;
+        let line = self.launcher("impi")?;
+        let mut command = self.mpi_job("impi", line, &program);
+        // Ranks bind themselves, as those of the others do.
+        command.env("I_MPI_PIN", "0");
+        if self.plan.transport == TransportArg::Shm {
+            command.env("I_MPI_FABRICS", "shm");
+        }
+        if self.is_crowded() {
+            command.env("I_MPI_THREAD_YIELD", "2");
+        }
+        Ok(vec![command])
+    }
+
+    /// `line -n RANKS program`, started so that it ends with collbench.
+    fn mpi_job(&self, name: &str, mut line: Vec<OsString>, program: &Path) -> Command {
+        line.extend(words("-n"));
+        line.extend([self.ranks.to_string().into(), program.into()]);
+        let arguments: Vec<&OsStr> =
+            words_of(&["__exec", "--"]).chain(line.iter().map(OsString::as_os_str)).collect();
+        let mut command = self.placement.command(0, &arguments);
+        self.tell(&mut command, name);
+        command
+    }
+
+    /// The launcher of an MPI that `setup` has installed.
+    fn launcher(&self, mpi: &str) -> Result<Vec<OsString>, String> {
+        Ok(vec![existing(&self.peers_dir.join(mpi).join("bin/mpiexec"))?.into()])
+    }
+
+    /// A program that `setup` has built.
+    fn built(&self, name: &str) -> Result<PathBuf, String> {
+        existing(&self.peers_dir.join(name))
+    }
+
+    /// More ranks than cores: then a waiting rank should give way.
+    fn is_crowded(&self) -> bool {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.ranks as usize > cores
+    }
+
+    const fn interface(&self) -> &'static str {
+        if self.placement.namespaces.is_empty() { "lo" } else { "eth0" }
+    }
+}
+
+/// `path`, if there is such a file.
+fn existing(path: &Path) -> Result<PathBuf, String> {
+    match std::fs::canonicalize(path) {
+        Ok(path) if path.is_file() => Ok(path),
+        _ => Err(format!("there is no {}; run benches/peers/setup", path.display())),
+    }
+}
+
+fn words(line: &str) -> impl Iterator<Item = OsString> {
+    line.split(' ').map(OsString::from)
+}
+
+fn words_of<'a>(words: &'a [&'a str]) -> impl Iterator<Item = &'a OsStr> {
+    words.iter().map(OsStr::new)
+}

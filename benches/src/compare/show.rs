@@ -1,0 +1,239 @@
+//! The table, the verdict, and the files.
+
+use super::contest::{Lane, Race};
+use super::json;
+use super::summary::{Entry, Row, SYNCLINE, geometric_mean};
+use crate::cli::TransportArg;
+use crate::failure::{Failure, Outcome};
+use crate::launch::Placement;
+use crate::operation::Operation;
+use crate::report::{Files, Progress, say, write};
+use crate::size::human;
+
+/// A waiting contestant that uses more of a core than this spoils the times of the others.
+const WAITING_CORES_MAX: f64 = 0.02;
+
+/// A finished comparison.
+pub(crate) struct Results {
+    /// The collective.
+    pub(crate) operation: Operation,
+    /// Element type, by name.
+    pub(crate) dtype: String,
+    /// Ranks of every contestant.
+    pub(crate) ranks: u32,
+    /// Hosts they were on.
+    pub(crate) hosts: u32,
+    /// The wires asked for.
+    pub(crate) transport: TransportArg,
+    /// Wanted length of a turn.
+    pub(crate) block_ms: f64,
+    /// Syncline first, then the peers in the order asked for.
+    pub(crate) contestants: Vec<Competitor>,
+    /// One per size.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Who took part.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Competitor {
+    /// What the user calls it.
+    pub(crate) name: String,
+    /// The library, in its own words.
+    pub(crate) version: Option<String>,
+    /// Why it did not take part, or not to the end.
+    pub(crate) left_out: Option<String>,
+    /// Share of a core it used while it waited.
+    pub(crate) waiting_cores: f64,
+}
+
+impl Competitor {
+    fn of(lane: &Lane) -> Self {
+        Self {
+            name: lane.name.clone(),
+            version: lane.version.clone(),
+            left_out: lane.runner.as_ref().err().cloned(),
+            waiting_cores: lane.waiting_cores,
+        }
+    }
+}
+
+impl Results {
+    /// The names of the peers that were started, in the order asked for.
+    pub(crate) fn peers(&self) -> Vec<String> {
+        let started = self.contestants.iter().skip(1).filter(|c| c.version.is_some());
+        started.map(|c| c.name.clone()).collect()
+    }
+
+    /// The geometric mean of the ratios to `peer` over all sizes at which it was timed.
+    pub(crate) fn geomean(&self, peer: &str) -> Option<f64> {
+        geometric_mean(self.rows.iter().filter_map(|row| row.ratio(peer)))
+    }
+
+    /// The geometric mean of the ratios to the best peer of each size.
+    pub(crate) fn geomean_best(&self) -> Option<f64> {
+        let peers = self.peers();
+        geometric_mean(self.rows.iter().filter_map(|row| Some(row.best(&peers)?.1)))
+    }
+
+    /// Fails if any of Syncline's results was wrong.
+    pub(crate) fn judge(&self) -> Outcome {
+        match self.rows.iter().map(|row| row.wrong(SYNCLINE)).sum::<u64>() {
+            0 => Ok(()),
+            wrong => Err(Failure::run(format!(
+                "{wrong} elements of Syncline's results were wrong; please report this with the \
+                 command line and the output of `collbench topo`"
+            ))),
+        }
+    }
+}
+
+/// Shows what is found as it is found.
+pub(crate) struct Report {
+    results: Results,
+    progress: Progress,
+    /// Who was already said to have fallen out.
+    told: Vec<String>,
+}
+
+impl Report {
+    /// For a comparison that begins.
+    pub(crate) fn new(race: &Race, transport: TransportArg, placement: &Placement) -> Self {
+        let results = Results {
+            operation: race.operation,
+            dtype: race.dtype.clone(),
+            ranks: race.ranks,
+            hosts: placement.namespaces.len().max(1) as u32,
+            transport,
+            block_ms: race.block.as_secs_f64() * 1e3,
+            contestants: Vec::new(),
+            rows: Vec::new(),
+        };
+        let progress = Progress::new(results.operation.name());
+        Self { results, progress, told: Vec::new() }
+    }
+
+    /// Everybody was started: says who takes part and who does not.
+    pub(crate) fn begin(&mut self, lanes: &[Lane], sizes: usize) -> Outcome {
+        self.results.contestants = lanes.iter().map(Competitor::of).collect();
+        self.progress.begin(sizes);
+        self.print(&title(&self.results))?;
+        for contestant in &self.results.contestants {
+            if let Some(version) = &contestant.version {
+                self.print(&format!("#   {:<10} {version}", contestant.name))?;
+            }
+        }
+        self.tell_who_is_out(lanes)?;
+        self.print(&header(&self.results))
+    }
+
+    /// One more size is done.
+    pub(crate) fn add(&mut self, row: Row, lanes: &[Lane]) -> Outcome {
+        self.tell_who_is_out(lanes)?;
+        let line = line(&self.results, &row);
+        self.results.rows.push(row);
+        self.progress.step();
+        self.print(&line)
+    }
+
+    /// The verdict, and the files.
+    pub(crate) fn finish(mut self, files: &Files, lanes: &[Lane]) -> Outcome<Results> {
+        self.results.contestants = lanes.iter().map(Competitor::of).collect();
+        self.print(&footer(&self.results))?;
+        self.progress.end();
+        if let Some(path) = &files.json {
+            write(path, &json::document(&self.results)?)?;
+        }
+        Ok(self.results)
+    }
+
+    fn tell_who_is_out(&mut self, lanes: &[Lane]) -> Outcome {
+        for lane in lanes {
+            if let Err(reason) = &lane.runner
+                && !self.told.contains(&lane.name)
+            {
+                self.told.push(lane.name.clone());
+                self.print(&format!("#   {:<10} left out: {reason}", lane.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, text: &str) -> Outcome {
+        self.progress.suspend(|| say(text))
+    }
+}
+
+fn title(results: &Results) -> String {
+    let plural = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    format!(
+        "# {} {} on {}, {}, transport {}: medians in us, of the slowest rank",
+        results.operation.name(),
+        results.dtype,
+        plural(results.ranks, "rank"),
+        plural(results.hosts, "host"),
+        results.transport.name()
+    )
+}
+
+fn header(results: &Results) -> String {
+    let mut names = format!("# {:>8} {:>7} {:>10}", "size", "rounds", SYNCLINE);
+    for peer in results.peers() {
+        names.push_str(&format!(" {peer:>10} {:>6}", "x"));
+    }
+    names + "   best peer"
+}
+
+fn line(results: &Results, row: &Row) -> String {
+    let us = |us: f64| match us {
+        _ if us < 10.0 => format!("{us:.3}"),
+        _ if us < 1000.0 => format!("{us:.1}"),
+        _ => format!("{us:.0}"),
+    };
+    let time = |name: &str| row.spread(name).map_or_else(|| "-".to_owned(), |s| us(s.p50_us));
+    let mut line = format!("  {:>8} {:>7} {:>10}", human(row.bytes), row.rounds, time(SYNCLINE));
+    let peers = results.peers();
+    for peer in &peers {
+        let ratio = row.ratio(peer).map_or_else(|| "-".to_owned(), |x| format!("{x:.2}"));
+        line.push_str(&format!(" {:>10} {ratio:>6}", time(peer)));
+    }
+    if let Some((best, ratio)) = row.best(&peers) {
+        line.push_str(&format!("   {best} {ratio:.2}"));
+    }
+    for contestant in &results.contestants {
+        let name = &contestant.name;
+        match row.entries.get(name) {
+            Some(Entry::Refused { reason }) => line.push_str(&format!("  ({name}: {reason})")),
+            Some(Entry::Timed { wrong, .. }) if *wrong > 0 => {
+                line.push_str(&format!("  ({name}: {wrong} elements WRONG)"));
+            }
+            _ => {}
+        }
+    }
+    line
+}
+
+fn footer(results: &Results) -> String {
+    let mut lines = Vec::new();
+    let mut means: Vec<String> = results
+        .peers()
+        .iter()
+        .filter_map(|peer| Some(format!("{peer} {:.2}", results.geomean(peer)?)))
+        .collect();
+    if let Some(best) = results.geomean_best() {
+        means.push(format!("the best of them at each size {best:.2}"));
+        lines.push(format!("# times faster than (geometric mean): {}", means.join(", ")));
+    }
+    for contestant in &results.contestants {
+        if contestant.waiting_cores > WAITING_CORES_MAX {
+            lines.push(format!(
+                "# {} used {:.0} % of a core while others were timed: their times are too long",
+                contestant.name,
+                contestant.waiting_cores * 100.0
+            ));
+        }
+    }
+    if lines.is_empty() {
+        lines.push("# nobody to compare with".to_owned());
+    }
+    lines.join("\n")
+}
