@@ -82,6 +82,9 @@ pub(crate) struct CompareArgs {
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Draw times and ratios over size
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 const AFTER: &str = "\
@@ -162,7 +165,7 @@ pub(crate) struct Comparison {
 impl CompareArgs {
     /// Where the results go.
     pub(crate) fn files(&self) -> Files {
-        Files { json: self.json.clone(), plot: None }
+        Files { json: self.json.clone(), plot: self.svg.clone() }
     }
 
     /// The ranks on this machine.

@@ -118,3 +118,51 @@ fn line<'a>(row: &'a Row, peers: &'a [String]) -> Line<'a> {
         refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::show::example_results;
+
+    #[test]
+    fn the_names_that_scripts_rely_on() {
+        let text = document(&example_results()).expect("plain");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["collective"], "all_reduce");
+        assert_eq!((&json["dtype"], &json["op"]), (&"f32".into(), &"sum".into()));
+        assert_eq!((&json["ranks"], &json["hosts"]), (&2.into(), &1.into()));
+        assert_eq!((&json["transport"], &json["block_ms"]), (&"shm".into(), &4.0.into()));
+        assert_eq!(json["geomean"].as_object().expect("an object").len(), 2);
+        let close = |value: &serde_json::Value, expected: f64| {
+            assert!((value.as_f64().expect("a number") - expected).abs() < 1e-9, "{value}");
+        };
+        close(&json["geomean"]["a"], 4.0);
+        close(&json["geomean"]["b"], 2.0);
+        close(&json["geomean_best"], 2.0);
+        let row = &json["rows"][1];
+        assert_eq!((&row["bytes"], &row["count"]), (&1024.into(), &256.into()));
+        assert_eq!(row["rounds"], 7);
+        close(&row["ratio"]["a"], 4.0);
+        close(&row["times"]["syncline"]["p50_us"], 2.0);
+        for name in ["p10_us", "p90_us", "iterations", "wrong"] {
+            assert!(row["times"]["b"][name].is_number(), "{name}");
+        }
+        assert_eq!(row["best"]["peer"], "b");
+        close(&row["best"]["ratio"], 0.5);
+        assert_eq!(json["rows"][0]["refused"]["b"], "cannot");
+        assert!(json["rows"][0]["ratio"].get("b").is_none());
+    }
+
+    #[test]
+    fn who_was_left_out_and_why() {
+        let text = document(&example_results()).expect("plain");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let absent = &json["contestants"][3];
+        assert_eq!(
+            (&absent["name"], &absent["left_out"]),
+            (&"c".into(), &"it is not there".into())
+        );
+        assert!(absent["version"].is_null());
+        assert!(json["contestants"][1]["left_out"].is_null());
+    }
+}

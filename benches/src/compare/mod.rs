@@ -12,6 +12,7 @@ mod peers;
 mod protocol;
 mod show;
 mod summary;
+mod svg;
 mod values;
 mod waiting;
 mod worker;

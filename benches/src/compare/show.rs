@@ -1,8 +1,8 @@
 //! The table, the verdict, and the files.
 
 use super::contest::{Lane, Race};
-use super::json;
 use super::summary::{Entry, Row, SYNCLINE, geometric_mean};
+use super::{json, svg};
 use crate::cli::TransportArg;
 use crate::failure::{Failure, Outcome};
 use crate::launch::Placement;
@@ -143,6 +143,9 @@ impl Report {
         if let Some(path) = &files.json {
             write(path, &json::document(&self.results)?)?;
         }
+        if let Some(path) = &files.plot {
+            write(path, &svg::draw(&self.results))?;
+        }
         Ok(self.results)
     }
 
@@ -236,4 +239,85 @@ fn footer(results: &Results) -> String {
         lines.push("# nobody to compare with".to_owned());
     }
     lines.join("\n")
+}
+
+/// Two peers at three sizes, one of which refuses the first; a third was absent.
+#[cfg(test)]
+pub(super) fn example_results() -> Results {
+    use super::summary::example_row;
+    let competitor = |name: &str, left_out: Option<&str>| Competitor {
+        name: name.to_owned(),
+        version: left_out.is_none().then(|| format!("The {name} library 1.0")),
+        left_out: left_out.map(ToOwned::to_owned),
+        waiting_cores: 0.001,
+    };
+    let mut rows = vec![
+        example_row(8, &[(SYNCLINE, 1.0), ("a", 4.0)]),
+        example_row(1024, &[(SYNCLINE, 2.0), ("a", 8.0), ("b", 1.0)]),
+        example_row(1 << 20, &[(SYNCLINE, 100.0), ("a", 400.0), ("b", 800.0)]),
+    ];
+    let refused = Entry::Refused { reason: "cannot".into() };
+    rows[0].entries.insert("b".into(), refused);
+    Results {
+        operation: Operation::AllReduce,
+        dtype: "f32".into(),
+        ranks: 2,
+        hosts: 1,
+        transport: TransportArg::Shm,
+        block_ms: 4.0,
+        contestants: vec![
+            competitor(SYNCLINE, None),
+            competitor("a", None),
+            competitor("b", None),
+            competitor("c", Some("it is not there")),
+        ],
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let results = example_results();
+        let (header, line) = (header(&results), line(&results, &results.rows[1]));
+        for column in ["size", "rounds", SYNCLINE, " a", " b"] {
+            let end = header.find(column).expect("a column") + column.len();
+            assert_ne!(line.as_bytes()[end - 1], b' ', "{column} in {line}");
+            assert_eq!(line.as_bytes()[end], b' ', "{column} in {line}");
+        }
+        assert!(line.ends_with("b 0.50"), "{line}");
+        assert!(!header.contains(" c "), "{header}");
+    }
+
+    #[test]
+    fn a_line_says_who_refused_and_who_was_wrong() {
+        let mut results = example_results();
+        assert!(line(&results, &results.rows[0]).ends_with("a 4.00  (b: cannot)"));
+        let Some(Entry::Timed { wrong, .. }) = results.rows[1].entries.get_mut("a") else {
+            panic!("timed")
+        };
+        *wrong = 3;
+        assert!(line(&results, &results.rows[1]).contains("(a: 3 elements WRONG)"));
+        assert!(results.judge().is_ok(), "the peer's are not Syncline's");
+        let Some(Entry::Timed { wrong, .. }) = results.rows[1].entries.get_mut(SYNCLINE) else {
+            panic!("timed")
+        };
+        *wrong = 1;
+        assert_eq!(results.judge().expect_err("wrong").status(), 1);
+    }
+
+    #[test]
+    fn the_verdict_is_in_geometric_means() {
+        let mut results = example_results();
+        let means = "a 4.00, b 2.00, the best of them at each size 2.00";
+        let footer = footer(&results);
+        assert_eq!(footer, format!("# times faster than (geometric mean): {means}"));
+        results.contestants[1].waiting_cores = 0.9;
+        assert!(super::footer(&results).contains("a used 90 % of a core"));
+        results.contestants.truncate(1);
+        assert_eq!(super::footer(&results), "# nobody to compare with");
+    }
 }

@@ -1,5 +1,6 @@
 //! What the user gets to see: the table as it grows, a progress bar, JSON, a plot.
 
+pub(crate) mod canvas;
 mod json;
 mod plot;
 mod progress;
