@@ -102,8 +102,8 @@ impl Engine {
         self.under_way().into_iter().find(is)
     }
 
-    /// The peers that an operation under way waits for; when it only waits for older operations
-    /// on the same pipes, the peers those wait for.
+    /// The peers that an operation under way waits for; and where it waits for its turn on a
+    /// pipe, the peers that the operations before it wait for.
     fn held_up_by(&mut self, slot: u32) -> Vec<Rank> {
         let place = |engine: &Self, slot: u32| {
             let task = &engine.tasks[slot as usize];
@@ -118,9 +118,12 @@ impl Engine {
         older.sort_unstable_by_key(|&other| std::cmp::Reverse(place(self, other).1));
         let mut waits_for = Vec::new();
         for slot in older {
-            if waits_for.is_empty() {
-                let Unfinished { awaits, refused_by, .. } = self.unfinished(slot);
-                waits_for = [awaits, refused_by].concat();
+            let Unfinished { awaits, refused_by, .. } = self.unfinished(slot);
+            waits_for.extend([awaits, refused_by].concat());
+            let task = &self.tasks[slot as usize];
+            let is_queued = matches!(task.life, Life::Queued);
+            if !is_queued && !task.is_behind(&self.wires) {
+                break;
             }
         }
         waits_for.sort_unstable();

@@ -196,6 +196,15 @@ impl Task {
         }
     }
 
+    /// Whether an earlier operation has the turn on a pipe that this one needs.
+    pub(super) fn is_behind(&self, wires: &Wires) -> bool {
+        let waits = |cursors: &[Cursor], direction| {
+            let lane = self.meta.lane;
+            cursors.iter().any(|c| !wires.is_turn(lane, c.peer, direction, c.ticket))
+        };
+        waits(&self.recvs, Direction::Recv) || waits(&self.sends, Direction::Send)
+    }
+
     /// How far it is.
     pub(super) fn transfer(&self) -> Transfer {
         let mut transfer = Transfer::default();

@@ -26,17 +26,23 @@ enum Finding {
     Asked(Question),
     Silent,
     Left,
-    /// `held_up`: it is still in an earlier operation, where it waits for others.
+    /// `held_up`: it is still in an earlier operation, where it waits for others. It is trusted to
+    /// search for those itself, and to find them until `trusted`.
     NotEntered {
         last: Option<String>,
         held_up: bool,
+        trusted: Option<Duration>,
     },
     /// It searches itself; if nothing comes of it by `until`, the search goes on behind it.
     Trusted {
         until: Duration,
         waits_for: Vec<Rank>,
     },
-    Moving,
+    /// It is in the operation, or has been. `tardy`: it took its time to say so, as one that was
+    /// stopped does.
+    Moving {
+        tardy: bool,
+    },
 }
 
 /// Most questions of one search, so that it does not open links to all of a large job.
@@ -48,8 +54,14 @@ impl Finding {
         match self {
             Self::Asked(question) => Some(question.until),
             Self::Trusted { until, .. } => Some(*until),
-            Self::Silent | Self::Left | Self::NotEntered { .. } | Self::Moving => None,
+            Self::NotEntered { trusted, .. } => *trusted,
+            Self::Silent | Self::Left | Self::Moving { .. } => None,
         }
+    }
+
+    /// Whether its rank is certainly one of those who hold the operation up.
+    const fn blames(&self) -> bool {
+        matches!(self, Self::Silent | Self::NotEntered { held_up: false, .. })
     }
 }
 
@@ -101,8 +113,11 @@ impl StallInquiry {
             Finding::Asked(question) => question.is(from, query),
             _ => false,
         };
-        let (rank, operation) =
-            self.findings.iter().find(|(_, finding)| asked(finding)).map(|(at, _)| *at)?;
+        let (&(rank, operation), found) =
+            self.findings.iter().find(|(_, finding)| asked(finding))?;
+        let tardy = found.until().is_some_and(|until| {
+            local.now + local.timings.answer_max > until + local.timings.answer_max / 3
+        });
         if let Answer::At { progress, .. } = answer
             && let Progress::Running { description, .. } | Progress::Done { description } = progress
             && operation == self.stall.operation
@@ -115,25 +130,29 @@ impl StallInquiry {
             Answer::Failed(cause) => return Some(cause.clone()),
             Answer::Left => Finding::Left,
             // Not opened yet: it has called nothing.
-            Answer::Unknown => Finding::NotEntered { last: None, held_up: false },
+            Answer::Unknown => Finding::NotEntered { last: None, held_up: false, trusted: None },
             Answer::At { progress: Progress::NotEntered { last, unfinished }, .. } => {
                 if let Some(Unfinished { operation, waits_for }) = unfinished {
                     self.follow(local, group, *operation, waits_for);
                 }
                 let held_up = unfinished.as_ref().is_some_and(|u| !u.waits_for.is_empty());
-                Finding::NotEntered { last: last.clone(), held_up }
+                let trusted = held_up.then(|| trusted_until(local));
+                Finding::NotEntered { last: last.clone(), held_up, trusted }
             }
             Answer::At { progress: Progress::Running { waits_for, .. }, investigating: true } => {
-                let until = local.answer_by() + local.timings.answer_max / 4;
-                Finding::Trusted { until, waits_for: waits_for.clone() }
+                Finding::Trusted { until: trusted_until(local), waits_for: waits_for.clone() }
             }
             Answer::At { progress: Progress::Running { waits_for, .. }, .. } => {
                 self.follow(local, group, operation, waits_for);
-                Finding::Moving
+                Finding::Moving { tardy }
+            }
+            // It is in another one, which this one waits for, perhaps through others.
+            Answer::At { progress: Progress::Done { .. }, investigating: true } => {
+                Finding::Trusted { until: trusted_until(local), waits_for: Vec::new() }
             }
             Answer::Well
             | Answer::At { progress: Progress::Done { .. } | Progress::Unknown, .. } => {
-                Finding::Moving
+                Finding::Moving { tardy }
             }
         };
         self.findings.insert((rank, operation), finding);
@@ -163,7 +182,10 @@ impl StallInquiry {
                 }
                 Finding::Trusted { until, waits_for } if local.now >= *until => {
                     behind.push((*operation, std::mem::take(waits_for)));
-                    *finding = Finding::Moving;
+                    *finding = Finding::Moving { tardy: false };
+                }
+                Finding::NotEntered { trusted, .. } => {
+                    *trusted = trusted.filter(|until| local.now < *until);
                 }
                 _ => {}
             }
@@ -176,13 +198,23 @@ impl StallInquiry {
 
     /// Who it was, once all have answered or time is up.
     fn verdict(&self, local: &Local) -> Option<Cause> {
-        let open = self.findings.values().any(|finding| finding.until().is_some());
+        // Whoever is next to a culprit does not wait for those who search further off: the
+        // culprit may come meanwhile, and then nobody would know who it was.
+        let found = self.findings.values().any(Finding::blames);
+        let awaited = |finding: &Finding| match finding {
+            Finding::Asked(_) => true,
+            finding => !found && finding.until().is_some(),
+        };
+        let open = self.findings.values().any(awaited);
         if open && local.now < self.until {
             return None;
         }
         let mut culprits = self.culprits(false);
         if culprits.is_empty() {
             culprits = self.culprits(true);
+        }
+        if culprits.is_empty() {
+            culprits = self.tardy();
         }
         if culprits.is_empty() {
             let direct = self.stall.waits_for.iter().filter(|rank| **rank != local.me);
@@ -202,21 +234,33 @@ impl StallInquiry {
         })
     }
 
+    /// Those who move again, though perhaps not for long.
+    fn tardy(&self) -> BTreeMap<Rank, Absence> {
+        let is = |finding: &Finding| matches!(finding, Finding::Moving { tardy: true });
+        let found = self.findings.iter().filter(|(_, finding)| is(finding));
+        found.map(|((rank, _), _)| (*rank, Absence::Slow)).collect()
+    }
+
     fn culprits(&self, those_held_up: bool) -> BTreeMap<Rank, Absence> {
         let absence = |finding: &Finding| match finding {
             Finding::Silent => Some(Absence::Silent),
             Finding::Left => Some(Absence::Left),
-            Finding::NotEntered { last, held_up } if *held_up == those_held_up => {
+            Finding::NotEntered { last, held_up, .. } if *held_up == those_held_up => {
                 Some(Absence::NotEntered { last: last.clone() })
             }
             Finding::NotEntered { .. }
             | Finding::Asked(_)
             | Finding::Trusted { .. }
-            | Finding::Moving => None,
+            | Finding::Moving { .. } => None,
         };
         let found = self.findings.iter().filter_map(|((rank, _), f)| Some((*rank, absence(f)?)));
         found.collect()
     }
+}
+
+/// Until when a rank that searches itself is left to it.
+fn trusted_until(local: &Local) -> Duration {
+    local.answer_by() + local.timings.answer_max / 4
 }
 
 /// Whether two ranks called different things, though neither has seen that on the wire: a rank
