@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::CompareArgs;
-use crate::lab::rate::Rate;
+use crate::lab::rate::Links;
 use crate::operation::Operation;
 use crate::size::parse_size;
 
@@ -222,7 +222,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) hosts: u32,
     /// Speed of each host's link, with several hosts
     #[arg(long, default_value = "1gbit")]
-    pub(crate) rate: Rate,
+    pub(crate) rate: Links,
     /// Size in bytes, counted as `run` counts it
     #[arg(short, long, value_parser = parse_size, default_value = "1M")]
     pub(crate) size: u64,
@@ -299,9 +299,9 @@ pub(crate) struct LabArgs {
     /// Ranks on each host
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) ranks_per_host: u32,
-    /// Speed of each host's link, in and out, as tc writes it: 100mbit 1gbit 10gbit
+    /// Speed of each host's link, in and out, as tc writes it: 100mbit 1gbit 10gbit; none for no limit
     #[arg(long, default_value = "1gbit")]
-    pub(crate) rate: Rate,
+    pub(crate) rate: Links,
     /// Added latency; only `none` is possible
     #[arg(long, default_value = "none")]
     pub(crate) delay: Delay,
@@ -311,7 +311,7 @@ pub(crate) struct LabArgs {
     /// Remove labs whose owner is gone, and do nothing else
     #[arg(long, conflicts_with = "command")]
     pub(crate) clean: bool,
-    /// What to do in the lab, after `--`: `run ...` or `launch -- program`
+    /// What to do in the lab, after `--`: `run ...`, `compare ...` or `launch -- program`
     #[arg(last = true, value_name = "run ...")]
     pub(crate) command: Vec<OsString>,
 }

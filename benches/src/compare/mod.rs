@@ -17,12 +17,11 @@ mod values;
 mod waiting;
 mod worker;
 
-pub(crate) use args::CompareArgs;
+pub(crate) use args::{CompareArgs, Comparison};
 pub(crate) use worker::contest;
 
 use std::path::PathBuf;
 
-use args::Comparison;
 use contest::{Lane, Race};
 use contestant::{Contestant, Start};
 use peers::Site;

@@ -13,7 +13,8 @@ pub(crate) use sweep::janitor;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, LabArgs, RunArgs};
+use crate::cli::{Cli, Command, LabArgs, RunArgs, TransportArg};
+use crate::compare::{CompareArgs, Comparison, compare_at};
 use crate::event::Row;
 use crate::failure::{Failure, Outcome};
 use crate::launch::{self, Placement};
@@ -22,7 +23,7 @@ use crate::plan::{Plan, check_ranks};
 use crate::report::{Results, say};
 use crate::size::human;
 use netns::HOSTS_MAX;
-use rate::Rate;
+use rate::Links;
 
 /// Sizes from which the links, not latency, decide.
 const LIMIT_BYTES_MIN: u64 = 256 << 10;
@@ -31,6 +32,7 @@ const LIMIT_BYTES_MIN: u64 = 256 << 10;
 enum Task {
     Run(Box<RunArgs>, Plan),
     Launch(Vec<std::ffi::OsString>),
+    Compare(Box<CompareArgs>, Comparison),
 }
 
 /// Makes the lab, does the task, and removes the lab.
@@ -45,7 +47,7 @@ pub(crate) fn lab(args: &LabArgs, verbose: u8) -> Outcome {
     launch::heed_signals()?;
     let lab = Lab::build(args.hosts, args.rate)?;
     say(&format!(
-        "# lab: {} hosts with {} ranks each, every link {} in and out",
+        "# lab: {} hosts with {} ranks each, every link {}",
         args.hosts, args.ranks_per_host, args.rate
     ))?;
     let payload = if args.measure_link { Some(payload(&lab)?) } else { None };
@@ -53,11 +55,12 @@ pub(crate) fn lab(args: &LabArgs, verbose: u8) -> Outcome {
         Placement { namespaces: lab.hosts().to_vec(), ranks_per_host: args.ranks_per_host };
     match task {
         Task::Launch(program) => launch::launch(&program, ranks, &placement),
+        Task::Compare(args, comparison) => compare_at(&args, &comparison, &placement),
         Task::Run(run, plan) => {
             let results =
                 crate::run::on_own_ranks(&run.files(), &plan, ranks, &placement, verbose)?;
             if plan.operation == Operation::AllReduce {
-                compare(&results, args.rate, payload)?;
+                show_limits(&results, args.rate, payload)?;
             }
             results.judge()
         }
@@ -78,8 +81,8 @@ fn ranks(args: &LabArgs) -> Outcome<u32> {
 
 /// Understands what stands after `--`, before anything is made.
 fn task(args: &LabArgs, ranks: u32) -> Outcome<Task> {
-    let say_what =
-        "say what to do in the lab after `--`: run all_reduce ..., or launch ... -- program";
+    let say_what = "say what to do in the lab after `--`: run all_reduce ..., compare all_reduce ..., or \
+         launch ... -- program";
     if args.command.is_empty() {
         return Err(Failure::usage(say_what));
     }
@@ -91,6 +94,14 @@ fn task(args: &LabArgs, ranks: u32) -> Outcome<Task> {
             run.files().check()?;
             let plan = Plan::check(&run, ranks)?;
             (run.ranks, Task::Run(Box::new(run), plan))
+        }
+        Some(Command::Compare(compare)) => {
+            let comparison = compare.check(ranks)?;
+            compare.files().check()?;
+            if args.hosts > 1 && compare.transport == TransportArg::Shm {
+                return Err(Failure::usage("--transport shm does not reach several hosts"));
+            }
+            (compare.ranks, Task::Compare(compare, comparison))
         }
         Some(Command::Launch(launch)) => (Some(launch.ranks), Task::Launch(launch.program)),
         _ => return Err(Failure::usage(say_what)),
@@ -117,8 +128,12 @@ fn payload(lab: &Lab) -> Outcome<f64> {
 }
 
 /// Compares all_reduce with what the links allow.
-fn compare(results: &Results, rate: Rate, measured: Option<f64>) -> Outcome {
-    let payload = measured.unwrap_or_else(|| rate.payload_bytes_per_second());
+fn show_limits(results: &Results, links: Links, measured: Option<f64>) -> Outcome {
+    let nominal = match links {
+        Links::Shaped(rate) => Some(rate.payload_bytes_per_second()),
+        Links::Unshaped => None,
+    };
+    let Some(payload) = measured.or(nominal) else { return Ok(()) };
     let source = if measured.is_some() { "measured" } else { "nominal" };
     for row in results.rows.iter().filter(|row| row.bytes >= LIMIT_BYTES_MIN) {
         let Some(limit_us) = limit_us(row, results.hosts, payload) else { continue };
@@ -167,6 +182,8 @@ mod tests {
             ("--hosts 2 -- topo", "after `--`"),
             ("--hosts 2 -- run barrier -n 3", "leave it out or give 2"),
             ("--hosts 2 -- run all_reduce --op xor", "integer type"),
+            ("--hosts 2 -- compare all_reduce -n 3", "leave it out or give 2"),
+            ("--hosts 2 -- compare all_reduce --transport shm", "several hosts"),
         ] {
             let failure = lab(&args(line), 0).expect_err(line);
             assert_eq!(failure.status(), 2, "{line}");

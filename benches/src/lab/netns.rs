@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use super::rate::Rate;
+use super::rate::Links;
 use super::shape::shape;
 use super::sweep::{PREFIX, remove, sweep};
 use super::tool::{check_requirements, tool};
@@ -37,8 +37,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Makes `hosts` hosts with links of `rate`.
-    pub(crate) fn build(hosts: u32, rate: Rate) -> Outcome<Self> {
+    /// Makes `hosts` hosts with such links.
+    pub(crate) fn build(hosts: u32, links: Links) -> Outcome<Self> {
         check_requirements()?;
         sweep()?;
         let owner = Owner::me().map_err(Failure::Run)?;
@@ -54,7 +54,7 @@ impl Lab {
             let name = format!("{PREFIX}{owner}-h{host}");
             lab.hosts.push(name.clone());
             tool("ip", &["netns", "add", &name])?;
-            lab.connect(host, &name, rate)?;
+            lab.connect(host, &name, links)?;
         }
         Ok(lab)
     }
@@ -69,7 +69,7 @@ impl Lab {
         Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + host)
     }
 
-    fn connect(&self, host: u32, name: &str, rate: Rate) -> Outcome {
+    fn connect(&self, host: u32, name: &str, links: Links) -> Outcome {
         let switch = self.switch.as_str();
         let port = format!("port{host}");
         let address = format!("{}/24", Self::address(host));
@@ -85,6 +85,7 @@ impl Lab {
         tool("ip", &["-n", name, "link", "set", "eth0", "up"])?;
         tool("ip", &["-n", switch, "link", "set", &port, "master", "br0", "up"])?;
         tool("ip", &["netns", "exec", name, "sh", "-c", CONGESTION_CONTROL])?;
+        let Links::Shaped(rate) = links else { return Ok(()) };
         shape(name, "eth0", rate)?;
         shape(switch, &port, rate)
     }

@@ -10,6 +10,35 @@ pub(crate) struct Rate {
     bits_per_second: u64,
 }
 
+/// The links of a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// As fast as the machine copies.
+    Unshaped,
+    /// Not faster than this, in and out.
+    Shaped(Rate),
+}
+
+impl FromStr for Links {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Unshaped),
+            _ => text.parse().map(Self::Shaped).map_err(|e: String| e + ", or none for no limit"),
+        }
+    }
+}
+
+impl fmt::Display for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unshaped => f.write_str("unshaped"),
+            Self::Shaped(rate) => write!(f, "{rate} in and out"),
+        }
+    }
+}
+
 const MIN: u64 = 1_000_000;
 const MAX: u64 = 100_000_000_000;
 
@@ -77,6 +106,14 @@ mod tests {
         for text in ["", "1", "1gb", "gbit", "-1gbit", "1.5gbit", "0gbit", "1kbit", "1000gbit"] {
             assert!(text.parse::<Rate>().expect_err(text).contains("1gbit"), "{text}");
         }
+    }
+
+    #[test]
+    fn links_may_be_unshaped() {
+        assert_eq!("none".parse(), Ok(Links::Unshaped));
+        let links: Links = "1gbit".parse().expect("a rate");
+        assert_eq!(links.to_string(), "1gbit in and out");
+        assert!("fast".parse::<Links>().expect_err("neither").contains("none"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! How the peers are started: every one as somebody who knows it would.
 
-use std::ffi::{OsStr, OsString};
+mod agent;
+mod mpi;
+
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -81,10 +84,12 @@ impl Site<'_> {
 
     /// What every contestant is told.
     fn tell(&self, command: &mut Command, name: &str) {
-        command.env(CONTROL, self.control(name));
-        if self.plan.bind {
-            command.env(RANK_CPUS, bind::of_all_ranks(self.ranks, self.placement));
-        }
+        let cpus = if self.plan.bind {
+            bind::of_all_ranks(self.ranks, self.placement)
+        } else {
+            String::new()
+        };
+        command.env(CONTROL, self.control(name)).env(RANK_CPUS, cpus);
     }
 
     fn gloo(&self) -> Result<Vec<Command>, String> {
@@ -102,82 +107,9 @@ impl Site<'_> {
         Ok(commands)
     }
 
-    fn open_mpi(&self) -> Result<Vec<Command>, String> {
-        let program = self.built("mpi-openmpi")?;
-        let mut line = self.launcher("openmpi")?;
-        line.extend(words("--allow-run-as-root --bind-to none --map-by :OVERSUBSCRIBE"));
-        match self.plan.transport {
-            TransportArg::Auto => {}
-            TransportArg::Shm => line.extend(words("--mca pml ob1 --mca btl sm,self")),
-            TransportArg::Tcp => {
-                line.extend(words("--mca pml ob1 --mca btl tcp,self --mca btl_tcp_if_include"));
-                line.push(self.interface().into());
-            }
-        }
-        if self.is_crowded() {
-            line.extend(words("--mca mpi_yield_when_idle 1"));
-        }
-        Ok(vec![self.mpi_job("openmpi", line, &program)])
-    }
-
-    fn mpich(&self) -> Result<Vec<Command>, String> {
-        let program = self.built("mpi-mpich")?;
-        let mut line = self.launcher("mpich")?;
-        line.extend(words("-bind-to none"));
-        let mut command = self.mpi_job("mpich", line, &program);
-        if self.plan.transport == TransportArg::Tcp {
-            // As if every rank were on a host of its own, over the sockets of libfabric.
-            command.env("MPIR_CVAR_NOLOCAL", "1").env("MPIR_CVAR_CH4_NETMOD", "ofi");
-            command.env("FI_PROVIDER", "tcp").env("FI_TCP_IFACE", self.interface());
-        }
-        Ok(vec![command])
-    }
-
-    fn intel_mpi(&self) -> Result<Vec<Command>, String> {
-        if self.plan.transport == TransportArg::Tcp {
-            return Err("on one host Intel MPI uses shared memory whatever it is told; compare \
-                        with it over TCP in `collbench lab`"
-                .into());
-        }
-        let program = self.built("mpi-impi")?;
-        let line = self.launcher("impi")?;
-        let mut command = self.mpi_job("impi", line, &program);
-        // Ranks bind themselves, as those of the others do.
-        command.env("I_MPI_PIN", "0");
-        if self.plan.transport == TransportArg::Shm {
-            command.env("I_MPI_FABRICS", "shm");
-        }
-        if self.is_crowded() {
-            command.env("I_MPI_THREAD_YIELD", "2");
-        }
-        Ok(vec![command])
-    }
-
-    /// `line -n RANKS program`, started so that it ends with collbench.
-    fn mpi_job(&self, name: &str, mut line: Vec<OsString>, program: &Path) -> Command {
-        line.extend(words("-n"));
-        line.extend([self.ranks.to_string().into(), program.into()]);
-        let arguments: Vec<&OsStr> =
-            words_of(&["__exec", "--"]).chain(line.iter().map(OsString::as_os_str)).collect();
-        let mut command = self.placement.command(0, &arguments);
-        self.tell(&mut command, name);
-        command
-    }
-
-    /// The launcher of an MPI that `setup` has installed.
-    fn launcher(&self, mpi: &str) -> Result<Vec<OsString>, String> {
-        Ok(vec![existing(&self.peers_dir.join(mpi).join("bin/mpiexec"))?.into()])
-    }
-
     /// A program that `setup` has built.
     fn built(&self, name: &str) -> Result<PathBuf, String> {
         existing(&self.peers_dir.join(name))
-    }
-
-    /// More ranks than cores: then a waiting rank should give way.
-    fn is_crowded(&self) -> bool {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.ranks as usize > cores
     }
 
     const fn interface(&self) -> &'static str {
@@ -191,12 +123,4 @@ fn existing(path: &Path) -> Result<PathBuf, String> {
         Ok(path) if path.is_file() => Ok(path),
         _ => Err(format!("there is no {}; run benches/peers/setup", path.display())),
     }
-}
-
-fn words(line: &str) -> impl Iterator<Item = OsString> {
-    line.split(' ').map(OsString::from)
-}
-
-fn words_of<'a>(words: &'a [&'a str]) -> impl Iterator<Item = &'a OsStr> {
-    words.iter().map(OsStr::new)
 }
