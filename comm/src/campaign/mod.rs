@@ -7,6 +7,7 @@
 //! agree, and the same seed gives the same run, event by event.
 
 mod calls;
+mod comm;
 mod generate;
 mod judge;
 mod log;

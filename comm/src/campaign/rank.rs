@@ -1,24 +1,21 @@
 //! One simulated rank: the engines and the control protocol of the library, and a user's program.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::calls::{Calls, Job, Place};
+use super::calls::{Calls, Place};
+use super::comm::{Comm, Flight};
 use super::log::{Entry, What};
 use super::mail::{Mail, Signal};
 use super::scenario::{Call, Deviation, DeviationKind, Ending, Scenario, Stage};
 use crate::control::core::{
     Agreed, Cause, CommId, Core, Excluded, Input, Output, Progress, Timings,
 };
-use crate::control::seats::{self, Seats};
-use crate::engine::{Engine, EngineConfig, Judge, TaskId, Trouble};
-use crate::error::{Error, Peer, Rank};
+use crate::control::seats;
+use crate::error::Rank;
 use crate::transport::sim::SimNet;
 
-/// How long an operation that stopped waits for the reason, as
-/// [`EngineCell`](crate::engine::EngineCell) has it.
-const VERDICT_TIME_MAX: Duration = Duration::from_millis(1500);
 /// Communicators that survivors make one after the other, at most; more would be a live-lock.
 const GENERATIONS_MAX: usize = 40;
 /// Brought to an agreement by a rank whose calls ended well.
@@ -40,48 +37,6 @@ impl Shared<'_> {
     pub(super) fn note(&mut self, rank: Rank, what: What) {
         self.log.push(Entry { time: self.net.now(), rank, what });
     }
-}
-
-/// Keeps what an engine cannot make sense of until the rank looks.
-#[derive(Default)]
-struct Inbox(Mutex<Vec<Trouble>>);
-
-impl Judge for Inbox {
-    fn investigate(&self, trouble: Trouble) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(trouble);
-    }
-}
-
-/// A communicator at one rank.
-struct Comm {
-    seats: Seats,
-    place: Place,
-    generation: usize,
-    /// Gone when the communicator is closed.
-    engine: Option<Engine>,
-    inbox: Arc<Inbox>,
-    sequence: u64,
-    /// Messages so far, by peer and direction.
-    messages: BTreeMap<(Rank, bool), u64>,
-    last_moved: Duration,
-    /// When to give up waiting for a verdict.
-    verdict_by: Option<Duration>,
-    /// Operations go on as long as they move, and then end with this.
-    doomed: Option<(Doom, Error)>,
-}
-
-/// When operations moved last, and what they looked like then.
-struct Doom {
-    mark: u64,
-    since: Duration,
-}
-
-/// A call of the program that has not ended.
-struct Flight {
-    index: usize,
-    jobs: Vec<(Option<TaskId>, Job)>,
-    started: Duration,
-    error: Option<Error>,
 }
 
 /// Where the program is.
@@ -169,42 +124,10 @@ impl SimRank {
         members: Arc<[Rank]>,
         generation: usize,
     ) {
-        let (now, scenario) = (shared.net.now(), shared.scenario);
-        let host = |rank: &Rank| rank / scenario.host_ranks;
-        let Some(me) = members.iter().position(|member| *member == self.me) else { return };
-        let peers: Arc<[Peer]> = (0..)
-            .zip(&*members)
-            .map(|(rank, member)| Peer { rank, host: format!("host{}", host(member)) })
-            .collect();
-        let place = Place {
-            hosts: members.iter().map(host).collect(),
-            me: me as Rank,
-            reproducible: scenario.reproducible,
-        };
-        let inbox = Arc::new(Inbox::default());
-        let engine = Engine::new(EngineConfig {
-            rank: place.me,
-            peers: Arc::clone(&peers),
-            transports: vec![Box::new(shared.net.join(id, Arc::clone(&members), place.me))],
-            routes: vec![0; members.len()],
-            staging_bytes_max: 1 << 24,
-            flight_records: 64,
-            judge: Some(Arc::clone(&inbox) as Arc<dyn Judge>),
-        });
+        let Some(comm) = Comm::new(shared, self.me, id, &members, generation) else { return };
         shared.note(self.me, What::Opened { comm: id, members: Arc::clone(&members), generation });
-        self.core.open(now, id, Arc::clone(&members));
-        self.made = Some(Comm {
-            seats: Seats { comm: id, me: place.me, peers, jobs: members },
-            place,
-            generation,
-            engine: engine.ok(),
-            inbox,
-            sequence: 0,
-            messages: BTreeMap::new(),
-            last_moved: now,
-            verdict_by: None,
-            doomed: None,
-        });
+        self.core.open(shared.net.now(), id, members);
+        self.made = Some(comm);
     }
 
     /// Goes on with the communicator that was made last.
@@ -247,37 +170,10 @@ impl SimRank {
 
     /// Moves the engines, and has the control protocol look into their troubles.
     fn drive_engines(&mut self, now: Duration) -> bool {
-        let mut moved = false;
         let Self { comms, made, core, .. } = self;
+        let mut moved = false;
         for comm in comms.iter_mut().chain(made) {
-            let Some(engine) = &mut comm.engine else { continue };
-            while engine.poll() {
-                comm.last_moved = now;
-                moved = true;
-            }
-            let troubles =
-                std::mem::take(&mut *comm.inbox.0.lock().unwrap_or_else(PoisonError::into_inner));
-            for trouble in troubles {
-                moved = true;
-                comm.verdict_by = Some(now + VERDICT_TIME_MAX);
-                comm.seats.investigate(core, now, trouble);
-            }
-            if comm.verdict_by.is_some_and(|due| due <= now) {
-                comm.verdict_by = None;
-                engine.despair();
-                moved = true;
-            }
-            let mark = engine.mark();
-            let over = |(doom, _): &mut (Doom, Error)| {
-                if doom.mark != mark {
-                    *doom = Doom { mark, since: now };
-                }
-                now >= doom.since + seats::GRACE
-            };
-            if let Some((_, error)) = comm.doomed.take_if(over) {
-                engine.condemn(&error);
-                moved = true;
-            }
+            moved |= comm.drive(core, now);
         }
         moved
     }
@@ -323,14 +219,7 @@ impl SimRank {
         shared.stages.push(Stage::Failure);
         let known = self.comms.iter_mut().chain(&mut self.made);
         let Some(comm) = known.into_iter().find(|known| known.seats.comm == comm) else { return };
-        let error = comm.seats.error(&cause);
-        let Some(engine) = &mut comm.engine else { return };
-        if seats::may_go_on(&cause) {
-            engine.doom(&error);
-            comm.doomed = Some((Doom { mark: engine.mark(), since: now }, error));
-        } else {
-            engine.condemn(&error);
-        }
+        comm.fail(now, &cause);
     }
 
     /// Goes on with the program, if it can.
@@ -415,18 +304,10 @@ impl SimRank {
 
     /// Notices that the oldest call does not move.
     fn time_out(&mut self, now: Duration, timeout: Duration) -> bool {
-        let (Some(comm), Some(flight)) = (self.comms.last_mut(), self.flights.front()) else {
-            return false;
-        };
-        let since = comm.last_moved.max(flight.started);
-        let waiting = flight.jobs.iter().find_map(|(id, _)| *id);
-        let (Some(engine), Some(id)) = (&mut comm.engine, waiting) else { return false };
-        if now < since + timeout {
-            return false;
+        match (self.comms.last_mut(), self.flights.front()) {
+            (Some(comm), Some(flight)) => comm.time_out(flight, now, timeout),
+            _ => false,
         }
-        comm.last_moved = now;
-        engine.time_out(id, now - since);
-        true
     }
 
     /// Starts call `index` of the program, or does what this rank does in its place.
@@ -574,8 +455,7 @@ impl SimRank {
         }
         let mut due: Vec<Duration> = self.core.next_tick().into_iter().collect();
         for comm in self.comms.iter().chain(&self.made) {
-            due.extend(comm.verdict_by);
-            due.extend(comm.doomed.as_ref().map(|(doom, _)| doom.since + seats::GRACE));
+            due.extend(comm.due());
         }
         if let (Some(comm), Some(flight)) = (self.comms.last(), self.flights.front()) {
             due.push(comm.last_moved.max(flight.started) + shared.scenario.timeout);
@@ -591,27 +471,6 @@ impl SimRank {
             self.timer = Some(due);
             shared.mail.post(due, self.me, Signal::Timer);
         }
-    }
-}
-
-impl Comm {
-    /// Starts the operations of one call.
-    fn submit(&mut self, now: Duration, index: usize, jobs: Vec<Job>) -> Flight {
-        let mut flight = Flight { index, jobs: Vec::new(), started: now, error: None };
-        for mut job in jobs {
-            let sequence = match job.message {
-                None => &mut self.sequence,
-                Some(end) => self.messages.entry(end).or_default(),
-            };
-            job.meta.sequence = *sequence;
-            *sequence += 1;
-            let Some(engine) = &mut self.engine else { continue };
-            match engine.submit(&job.program, job.buffers, &job.meta) {
-                Ok(id) => flight.jobs.push((Some(id), job)),
-                Err(error) => flight.error = Some(error),
-            }
-        }
-        flight
     }
 }
 
