@@ -86,11 +86,12 @@ fn work(next: &AtomicU64, to: u64, sum: &Mutex<Sum>) {
 }
 
 fn show(counts: &Counts, elapsed: Duration) {
-    let Counts { runs, right, failed, agreed, shrunk, faults } = counts;
+    let Counts { runs, right, failed, agreed, shrunk, faults, refused } = counts;
     let rate = *runs as f64 / elapsed.as_secs_f64().max(1e-9);
     say(&format!(
         "{runs} runs in {:.1} s ({rate:.0}/s): {faults} faults; calls: {right} right, {failed} \
-         failed; {agreed} agreements, {shrunk} communicators of survivors, counted at every rank\n",
+         failed; {agreed} agreements, {shrunk} communicators of survivors, counted at every rank; \
+         {refused} processes refused before\n",
         elapsed.as_secs_f64()
     ));
 }

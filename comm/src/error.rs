@@ -100,6 +100,19 @@ pub enum Error {
         /// How it was noticed.
         reason: String,
     },
+    /// The connection between two ranks broke; both still run.
+    #[error(
+        "{call}: the connection between {} and {} broke: {reason}; both still run: make a \
+         communicator with new connections with `shrink`, or end the job", .ends[0], .ends[1]
+    )]
+    Disconnected {
+        /// The call that failed.
+        call: Box<Call>,
+        /// The two ranks; the first one noticed.
+        ends: Box<[Peer; 2]>,
+        /// How it was noticed.
+        reason: String,
+    },
     /// Nothing moved for as long as the communicator's timeout.
     #[error(
         "{call}: no progress for {} s in {operation}: {}; check that every rank makes the same \
@@ -211,6 +224,7 @@ impl Error {
         let mut error = self.clone();
         match &mut error {
             Self::PeerLost { call: place, .. }
+            | Self::Disconnected { call: place, .. }
             | Self::Timeout { call: place, .. }
             | Self::Mismatch { call: place, .. }
             | Self::Protocol { call: place, .. }

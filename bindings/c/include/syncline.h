@@ -223,7 +223,7 @@ typedef enum syncline_status {
    */
   SYNCLINE_ERROR_INVALID_ARGUMENT = 1,
   /**
-   * A peer's process, host or connection is gone; syncline_last_error_ranks() names it.
+   * A peer's process or host is gone; syncline_last_error_ranks() names it.
    */
   SYNCLINE_ERROR_PEER_LOST = 2,
   /**
@@ -275,6 +275,11 @@ typedef enum syncline_status {
    * A defect of this library; please report the text.
    */
   SYNCLINE_ERROR_INTERNAL = 14,
+  /**
+   * The connection between two ranks broke, and both still run; syncline_last_error_ranks()
+   * names them. syncline_comm_shrink makes a communicator with new connections.
+   */
+  SYNCLINE_ERROR_DISCONNECTED = 15,
 } syncline_status;
 
 /**

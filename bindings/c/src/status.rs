@@ -15,7 +15,7 @@ pub enum syncline_status {
     SYNCLINE_OK = 0,
     /// An argument the call cannot work with. Nothing was sent; the communicator is as before.
     SYNCLINE_ERROR_INVALID_ARGUMENT = 1,
-    /// A peer's process, host or connection is gone; syncline_last_error_ranks() names it.
+    /// A peer's process or host is gone; syncline_last_error_ranks() names it.
     SYNCLINE_ERROR_PEER_LOST = 2,
     /// Nothing moved for the communicator's timeout; syncline_last_error_ranks() names who has
     /// not come.
@@ -42,12 +42,15 @@ pub enum syncline_status {
     SYNCLINE_IN_PROGRESS = 13,
     /// A defect of this library; please report the text.
     SYNCLINE_ERROR_INTERNAL = 14,
+    /// The connection between two ranks broke, and both still run; syncline_last_error_ranks()
+    /// names them. syncline_comm_shrink makes a communicator with new connections.
+    SYNCLINE_ERROR_DISCONNECTED = 15,
 }
 
 use syncline_status as Status;
 
 impl syncline_status {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Status::SYNCLINE_OK,
         Status::SYNCLINE_ERROR_INVALID_ARGUMENT,
         Status::SYNCLINE_ERROR_PEER_LOST,
@@ -63,6 +66,7 @@ impl syncline_status {
         Status::SYNCLINE_ERROR_INVALID_HANDLE,
         Status::SYNCLINE_IN_PROGRESS,
         Status::SYNCLINE_ERROR_INTERNAL,
+        Status::SYNCLINE_ERROR_DISCONNECTED,
     ];
 
     const fn name(self) -> &'static std::ffi::CStr {
@@ -82,6 +86,7 @@ impl syncline_status {
             Self::SYNCLINE_ERROR_INVALID_HANDLE => c"SYNCLINE_ERROR_INVALID_HANDLE",
             Self::SYNCLINE_IN_PROGRESS => c"SYNCLINE_IN_PROGRESS",
             Self::SYNCLINE_ERROR_INTERNAL => c"SYNCLINE_ERROR_INTERNAL",
+            Self::SYNCLINE_ERROR_DISCONNECTED => c"SYNCLINE_ERROR_DISCONNECTED",
         }
     }
 }
@@ -91,6 +96,7 @@ impl From<ErrorKind> for syncline_status {
         match kind {
             ErrorKind::InvalidArgument => Self::SYNCLINE_ERROR_INVALID_ARGUMENT,
             ErrorKind::PeerLost => Self::SYNCLINE_ERROR_PEER_LOST,
+            ErrorKind::Disconnected => Self::SYNCLINE_ERROR_DISCONNECTED,
             ErrorKind::Timeout => Self::SYNCLINE_ERROR_TIMEOUT,
             ErrorKind::Mismatch => Self::SYNCLINE_ERROR_MISMATCH,
             ErrorKind::Protocol => Self::SYNCLINE_ERROR_PROTOCOL,

@@ -68,11 +68,14 @@ impl Comm {
         generation: usize,
     ) -> Option<Self> {
         let scenario = shared.scenario;
-        let host = |rank: &Rank| rank / scenario.host_ranks;
+        let host = |rank: &Rank| shared.hosts[*rank as usize];
         let me = members.iter().position(|member| *member == job)? as Rank;
         let peers: Arc<[Peer]> = (0..)
             .zip(&**members)
-            .map(|(rank, member)| Peer { rank, host: format!("host{}", host(member)) })
+            .map(|(rank, member)| Peer {
+                rank,
+                host: shared.members[*member as usize].host.clone(),
+            })
             .collect();
         let hosts = members.iter().map(host).collect();
         let place = Place { hosts, me, reproducible: scenario.reproducible };

@@ -12,7 +12,7 @@ use crate::error::Rank;
 use crate::reduce::{DType, ReduceOp};
 use crate::schedule::Collective;
 use crate::schedule::hierarchy::Mode;
-use crate::transport::sim::{LinkClass, SimConfig};
+use crate::transport::sim::{LinkClass, Noticed, SimConfig};
 
 const OPS: [ReduceOp; 9] = ReduceOp::all(0.5);
 const COUNTS: [usize; 13] = [0, 1, 2, 3, 5, 8, 13, 31, 64, 100, 257, 1003, 4099];
@@ -48,7 +48,24 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     if random.percent(85) {
         break_something(random, &mut scenario);
     }
+    add_reset(&mut scenario);
     scenario
+}
+
+/// Has a connection break, perhaps. Draws from a stream of its own, so that everything else in
+/// the scenario is as without.
+fn add_reset(scenario: &mut Scenario) {
+    let mut random = Random::new(scenario.seed ^ 0x00b2_0ce9);
+    if scenario.ranks < 2 || !random.percent(15) {
+        return;
+    }
+    let when = match random.below(10) {
+        0..8 => When::At(random.duration(Duration::from_millis(2))),
+        _ => When::After(Stage::Shrunk, random.duration(Duration::from_millis(2))),
+    };
+    let noticed = random.pick(&[Noticed::ByBoth, Noticed::BySender, Noticed::ByReceiver]);
+    let kind = FaultKind::Reset { number: random.next(), noticed };
+    scenario.faults.push(Fault { when, kind });
 }
 
 fn ranks(random: &mut Random) -> Rank {

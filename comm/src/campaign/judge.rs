@@ -20,6 +20,10 @@ struct Facts {
     crashed: BTreeMap<Rank, (Duration, Duration)>,
     /// Stopped, cut off, slow or dawdling at some time: since when.
     impaired: BTreeMap<Rank, Duration>,
+    /// Connections that were reset, either way round: since when.
+    reset: BTreeMap<(CommId, Rank, Rank), Duration>,
+    /// Ends of connections that broke and only one end noticed: since when.
+    half_open: BTreeMap<(CommId, Rank), Duration>,
     /// On one side of a partition: since when.
     cut: BTreeMap<Rank, Duration>,
     closed: BTreeMap<(CommId, Rank), Duration>,
@@ -84,6 +88,13 @@ impl Facts {
                 What::Fault(index) => {
                     facts.fault(time, &scenario.faults[*index].kind);
                 }
+                What::Reset { comm, peer, both } => {
+                    for end in [rank, *peer].into_iter().filter(|_| !both) {
+                        facts.half_open.entry((*comm, end)).or_insert(time);
+                    }
+                    facts.reset.entry((*comm, rank, *peer)).or_insert(time);
+                    facts.reset.entry((*comm, *peer, rank)).or_insert(time);
+                }
                 What::Ended { .. } | What::Failed { .. } | What::Cause { .. } | What::Done => {}
             }
         }
@@ -108,6 +119,8 @@ impl Facts {
                 impair(*a);
                 impair(*b);
             }
+            // The log says which connection it was.
+            FaultKind::Reset { .. } => {}
         }
     }
 
@@ -117,6 +130,11 @@ impl Facts {
 
     fn is_impaired(&self, rank: Rank, time: Duration) -> bool {
         self.impaired.get(&rank).is_some_and(|since| *since <= time)
+    }
+
+    /// Whether any connection of `rank` broke.
+    fn was_reset(&self, comm: CommId, rank: Rank) -> bool {
+        self.reset.keys().any(|(of, end, _)| (*of, *end) == (comm, rank))
     }
 
     fn has_left(&self, comm: CommId, rank: Rank, time: Duration) -> bool {
@@ -159,14 +177,24 @@ impl Facts {
         match error {
             Error::PeerLost { peer, .. } => {
                 let cut = |rank: Rank| self.cut.get(&rank).is_some_and(|since| *since <= time);
-                let justified = job(peer).is_some_and(|rank| gone(rank) || cut(rank));
+                // Its connection broke, and it was in no state to say that it lives.
+                let mute = |rank: Rank| self.is_impaired(rank, time) && self.was_reset(comm, rank);
+                let justified = job(peer).is_some_and(|rank| gone(rank) || cut(rank) || mute(rank));
                 (!justified).then_some("lost a rank that is there")
+            }
+            Error::Disconnected { ends, .. } => {
+                let [a, b] = &**ends;
+                let since = job(a).zip(job(b)).and_then(|(a, b)| self.reset.get(&(comm, a, b)));
+                let justified = since.is_some_and(|since| *since <= time);
+                (!justified).then_some("no connection of these two broke")
             }
             Error::Timeout { missing, .. } => {
                 let late = |rank: Rank| {
                     gone(rank)
                         || self.is_impaired(rank, time)
                         || self.different.contains_key(&(comm, rank))
+                        // What was under way got lost, and its receiver cannot know.
+                        || self.half_open.get(&(comm, rank)).is_some_and(|since| *since <= time)
                 };
                 let justified = !missing.is_empty()
                     && missing.iter().all(|missing| job(&missing.peer).is_some_and(late));
@@ -199,11 +227,12 @@ impl Facts {
         index: usize,
     ) -> Option<&'static str> {
         let deaths = self.crashed.values().map(|(since, noticed)| *since + *noticed);
-        let last = deaths.max()?;
-        let only_deaths = self.impaired.is_empty() && scenario.deviations.is_empty();
+        let last = deaths.chain(self.reset.values().copied()).max()?;
+        let only_deaths =
+            self.impaired.is_empty() && self.half_open.is_empty() && scenario.deviations.is_empty();
         let called = self.called.get(&(rank, comm, index)).copied().unwrap_or_default();
         (only_deaths && time > last.max(called) + DEATH_TOLD_MAX)
-            .then_some("told too late of a death")
+            .then_some("told too late of a death or a broken connection")
     }
 
     fn check_agreement(

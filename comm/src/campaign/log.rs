@@ -42,6 +42,8 @@ pub(super) enum What {
     Closed { comm: CommId },
     /// Its program has ended.
     Done,
+    /// Its connection to `peer` in a communicator was reset; whether both noticed.
+    Reset { comm: CommId, peer: Rank, both: bool },
     /// The scenario's fault of this number happened.
     Fault(usize),
 }
@@ -76,6 +78,10 @@ impl std::fmt::Display for Entry {
             What::Dawdles { until } => write!(f, "dawdles until {until:?}"),
             What::Closed { comm } => write!(f, "leaves {comm:x}"),
             What::Done => write!(f, "is done"),
+            What::Reset { comm, peer, both } => {
+                let who = if *both { "both notice" } else { "it alone notices" };
+                write!(f, "{comm:x} loses its connection to rank {peer}, {who}")
+            }
             What::Fault(index) => write!(f, "fault {index} strikes"),
         }
     }

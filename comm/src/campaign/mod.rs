@@ -1,7 +1,7 @@
 //! The fault campaign: thousands of small jobs in which things go wrong, each decided by a seed.
 //!
-//! Every rank of a job is the library's engine and control protocol over the simulated network,
-//! and a program such as users write: calls, and when one fails an agreement, a communicator of
+//! A job comes together by the library's rendezvous over simulated connections ([`wireup`]). Then
+//! every rank is the library's engine and control protocol over the simulated network, and a program such as users write: calls, and when one fails an agreement, a communicator of
 //! the survivors, and calls there. A judge then holds what happened against what was broken:
 //! nobody hangs, every result is right, every error names a rank that gave cause, the survivors
 //! agree, and the same seed gives the same run, event by event.
@@ -19,6 +19,7 @@ mod run;
 mod scenario;
 #[cfg(test)]
 mod tests;
+mod wireup;
 
 use std::fmt::Write as _;
 
@@ -60,6 +61,8 @@ pub struct Counts {
     pub shrunk: u64,
     /// Things that broke.
     pub faults: u64,
+    /// Processes that had no place in the job when it came together.
+    pub refused: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -70,6 +73,7 @@ impl std::ops::AddAssign for Counts {
         self.agreed += other.agreed;
         self.shrunk += other.shrunk;
         self.faults += other.faults;
+        self.refused += other.refused;
     }
 }
 
@@ -81,27 +85,36 @@ impl Campaign {
 
     /// The same, with everything that happened, in words.
     pub fn trace(&mut self, seed: u64) -> (Verdict, String) {
-        let (verdict, finished) = self.run_logged(seed);
+        let (verdict, wired, finished) = self.run_logged(seed);
+        let mut text = wired.story.join("\n");
         let scenario = generate::scenario(seed);
-        let mut text = format!("{scenario:#?}\n");
+        let _ = writeln!(text, "\n{scenario:#?}");
         for entry in &finished.log {
             let _ = writeln!(text, "{entry}");
         }
-        let _ = writeln!(text, "ended at {:?}, trace {:016x}", finished.now, finished.trace);
+        let _ = writeln!(text, "ended at {:?}, trace {:016x}", finished.now, verdict.trace);
         (verdict, text)
     }
 
-    fn run_logged(&mut self, seed: u64) -> (Verdict, run::Finished) {
+    fn run_logged(&mut self, seed: u64) -> (Verdict, wireup::Wired, run::Finished) {
         let scenario = generate::scenario(seed);
-        let finished = run::run(&scenario, &mut self.calls);
+        let mut wired = wireup::wire(seed, scenario.ranks, scenario.host_ranks);
+        let members = wired.members.take().unwrap_or_default();
+        let finished = if members.is_empty() {
+            run::Finished::default()
+        } else {
+            run::run(&scenario, members, &mut self.calls)
+        };
+        let mut wrong = wired.wrong.clone();
+        wrong.extend(judge::judge(&scenario, &finished));
         let verdict = Verdict {
             seed,
             ranks: scenario.ranks,
-            wrong: judge::judge(&scenario, &finished),
-            trace: finished.trace,
-            counts: count(&finished.log),
+            wrong,
+            trace: wired.trace ^ finished.trace,
+            counts: Counts { refused: wired.refused, ..count(&finished.log) },
         };
-        (verdict, finished)
+        (verdict, wired, finished)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::control::core::{
 };
 use crate::control::seats;
 use crate::error::Rank;
+use crate::rendezvous::MemberInfo;
 use crate::transport::sim::SimNet;
 
 /// Communicators that survivors make one after the other, at most; more would be a live-lock.
@@ -25,6 +26,10 @@ const FIRST_COMM: CommId = 0;
 /// What ranks share in a run.
 pub(super) struct Shared<'a> {
     pub(super) scenario: &'a Scenario,
+    /// As the rendezvous brought them together.
+    pub(super) members: Vec<MemberInfo>,
+    /// The host of every one of them, counted from 0.
+    pub(super) hosts: Vec<u32>,
     pub(super) net: SimNet,
     pub(super) mail: Mail,
     pub(super) calls: &'a mut Calls,

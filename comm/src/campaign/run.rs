@@ -8,7 +8,8 @@ use super::mail::{Mail, Signal};
 use super::rank::{Shared, SimRank};
 use super::scenario::{FaultKind, Scenario, Stage, When};
 use crate::error::Rank;
-use crate::transport::sim::SimNet;
+use crate::rendezvous::MemberInfo;
+use crate::transport::sim::{Noticed, SimNet};
 
 /// When a run is taken for hanging, long after every deadline in it.
 pub(super) const HANG: Duration = Duration::from_secs(10_000);
@@ -17,7 +18,7 @@ pub(super) const HANG: Duration = Duration::from_secs(10_000);
 const EVENTS_MAX: u64 = 4_000_000;
 
 /// What a run came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Finished {
     pub(super) log: Vec<Entry>,
     /// Ranks whose program had not ended though they ran.
@@ -35,11 +36,14 @@ struct World<'a> {
     waiting: Vec<usize>,
 }
 
-/// Runs `scenario`.
-pub(super) fn run(scenario: &Scenario, calls: &mut Calls) -> Finished {
+/// Runs `scenario` as a job of these `members`.
+pub(super) fn run(scenario: &Scenario, members: Vec<MemberInfo>, calls: &mut Calls) -> Finished {
     let net = SimNet::new(scenario.ranks, scenario.seed, scenario.net.clone());
     let mail = Mail::new(net.clone(), scenario.ranks, scenario.seed, scenario.mail);
-    let mut shared = Shared { scenario, net, mail, calls, log: Vec::new(), stages: Vec::new() };
+    let (log, stages) = (Vec::new(), Vec::new());
+    let first = |mine: &MemberInfo| members.iter().position(|other| other.same_host(mine));
+    let hosts = members.iter().map(|mine| first(mine).unwrap_or_default() as u32).collect();
+    let mut shared = Shared { scenario, members, hosts, net, mail, calls, log, stages };
     let ranks = (0..scenario.ranks).map(|rank| SimRank::new(rank, &mut shared)).collect();
     let mut world = World { shared, ranks, waiting: Vec::new() };
     world.plan_faults();
@@ -169,7 +173,7 @@ impl World<'_> {
         let kind = &self.shared.scenario.faults[index].kind;
         let about = match kind {
             FaultKind::Crash { rank, .. } | FaultKind::Stop { rank, .. } => *rank,
-            FaultKind::Part { .. } => 0,
+            FaultKind::Part { .. } | FaultKind::Reset { .. } => 0,
             FaultKind::Slow { a, .. } => *a,
         };
         self.shared.note(about, What::Fault(index));
@@ -191,6 +195,12 @@ impl World<'_> {
                 }
                 // The cut is in force from the next event on.
                 self.shared.mail.post(now, 0, Signal::Parted);
+            }
+            FaultKind::Reset { number, noticed } => {
+                if let Some((comm, by, peer)) = net.reset(*number, *noticed) {
+                    let both = *noticed == Noticed::ByBoth;
+                    self.shared.note(by, What::Reset { comm, peer, both });
+                }
             }
             FaultKind::Slow { a, b, longer } => net.slow_down(*a, *b, now, *longer),
         }

@@ -6,7 +6,7 @@ use crate::collective::Request;
 use crate::error::Rank;
 use crate::reduce::DType;
 use crate::schedule::hierarchy::Mode;
-use crate::transport::sim::SimConfig;
+use crate::transport::sim::{Noticed, SimConfig};
 
 /// Everything that a seed decides.
 #[derive(Clone, Debug)]
@@ -140,6 +140,9 @@ pub(super) enum FaultKind {
     Stop { rank: Rank, lasts: Option<Duration> },
     /// The ranks of `side` and the others do not reach each other, for a while or for good.
     Part { side: Vec<bool>, lasts: Option<Duration> },
+    /// A connection that carries something breaks, though both its ranks live; which, a number
+    /// decides.
+    Reset { number: u64, noticed: Noticed },
     /// The way between two ranks takes longer.
     Slow { a: Rank, b: Rank, longer: Duration },
 }

@@ -144,6 +144,10 @@ impl Seats {
             Cause::Lost { rank, how } => {
                 Error::PeerLost { call, peer: member(rank), reason: how.clone() }
             }
+            Cause::Disconnected { by, peer, how } => {
+                let ends = Box::new([member(by), member(peer)]);
+                Error::Disconnected { call, ends, reason: how.clone() }
+            }
             Cause::Left { rank } => {
                 let reason = "it has left the communicator".to_owned();
                 Error::PeerLost { call, peer: member(rank), reason }

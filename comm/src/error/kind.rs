@@ -9,6 +9,8 @@ pub enum ErrorKind {
     InvalidArgument,
     /// [`Error::PeerLost`].
     PeerLost,
+    /// [`Error::Disconnected`].
+    Disconnected,
     /// [`Error::Timeout`].
     Timeout,
     /// [`Error::Mismatch`].
@@ -35,6 +37,7 @@ impl Error {
         match self {
             Self::InvalidArgument { .. } => ErrorKind::InvalidArgument,
             Self::PeerLost { .. } => ErrorKind::PeerLost,
+            Self::Disconnected { .. } => ErrorKind::Disconnected,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Mismatch { .. } => ErrorKind::Mismatch,
             Self::Protocol { .. } => ErrorKind::Protocol,
@@ -47,13 +50,14 @@ impl Error {
         }
     }
 
-    /// The ranks it names as the cause: lost, missing, of another opinion, or who gave up. None
-    /// where no rank is to blame, or this one alone.
+    /// The ranks it names as the cause: lost, missing, of another opinion, or who gave up; both
+    /// ends of a broken connection. None where no rank is to blame, or this one alone.
     pub fn ranks(&self) -> Vec<Rank> {
         match self {
             Self::PeerLost { peer, .. } | Self::Protocol { peer, .. } => vec![peer.rank],
             Self::Aborted { by, .. } | Self::Revoked { by, .. } => vec![by.rank],
             Self::Timeout { missing, .. } => missing.iter().map(|m| m.peer.rank).collect(),
+            Self::Disconnected { ends, .. } => ends.iter().map(|end| end.rank).collect(),
             Self::Mismatch { call, calls } => {
                 let others = calls.iter().map(|called| called.peer.rank);
                 others.filter(|&rank| rank != call.me.rank).collect()

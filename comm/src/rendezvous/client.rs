@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::applicant::{Applicant, Next, RETRY_INTERVAL, Setback, Word};
 use super::dial::Address;
 use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
 use super::framed::Framed;
@@ -15,7 +16,7 @@ use super::handshake::{Hello, Purpose};
 use super::inbox::Inbox;
 use super::interface;
 use super::listener::Listener;
-use super::member::{Join, MESSAGE_BYTES_MAX, Table, Verdict};
+use super::member::{MESSAGE_BYTES_MAX, Table};
 use super::noise::Session;
 use super::proof::JobKey;
 use super::source::{Look, Source, Target};
@@ -25,26 +26,9 @@ use super::wait::Wait;
 use super::{Membership, Participant};
 use crate::error::Result;
 
-/// How long a root that is certain to have listened is tried again.
-const UNREACHABLE_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long a root that was there and is gone is tried again.
-const ABSENT_TIME_MAX: Duration = Duration::from_millis(1500);
-/// How often a rank asks the same root again after losing the connection.
-const ATTEMPTS_MAX: u32 = 8;
-/// The root names the missing ranks when the first deadline has passed; its word needs time to
-/// get here.
-const VERDICT_GRACE: Duration = Duration::from_secs(1);
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
 enum Attempt {
     Joined(Membership),
-    /// The root says that the job cannot be assembled.
-    Refused(String),
-    /// There is a root or somebody else at that address, but not for this job.
-    WrongRoot(String),
-    Unreachable(String),
-    /// The connection to the root ended before its verdict came.
-    Lost(String),
+    Setback(Setback),
     /// The source names another root now.
     Superseded,
 }
@@ -57,8 +41,7 @@ pub(crate) fn join(
     timings: InitTimings,
     wait: Wait<'_>,
 ) -> Result<Membership> {
-    let mut applicant =
-        Applicant { me, listener: None, attempts: 0, give_up: None, timings, lap: Lap::start() };
+    let mut visitor = Visitor::new(me, timings);
     let mut looks = 0;
     loop {
         let id = match source.look(me, wait)? {
@@ -72,22 +55,21 @@ pub(crate) fn join(
                 continue;
             }
         };
-        applicant.lap.end(&mut applicant.timings.resolve);
+        visitor.lap.end(&mut visitor.timings.resolve);
         let certain = source.recheck().is_none();
-        let reason = match applicant.attempt(&id, source, wait)? {
+        let setback = match visitor.attempt(&id, source, wait)? {
             Attempt::Joined(membership) => return Ok(membership),
             Attempt::Superseded => continue,
-            Attempt::Refused(_) if changed(source, &id, me, wait)? => continue,
-            Attempt::Refused(reason) => return Err(me.error(reason)),
-            Attempt::WrongRoot(reason) if certain => return Err(me.error(reason)),
-            Attempt::WrongRoot(reason) => format!("what it says leads to a wrong root: {reason}"),
-            Attempt::Unreachable(reason) | Attempt::Lost(reason) => reason,
+            Attempt::Setback(Setback::Refused(_)) if changed(source, &id, me, wait)? => continue,
+            Attempt::Setback(setback) => setback,
         };
-        let give_up = if certain { applicant.give_up } else { None };
-        if Instant::now() >= give_up.unwrap_or(me.deadline).min(me.deadline) {
-            return Err(me.error(format!("{reason}; {}", source.hint())));
+        match visitor.applicant.next(setback, certain, visitor.now()) {
+            Next::Again(_) => wait(&[], Instant::now() + RETRY_INTERVAL)?,
+            Next::End { reason, hint: false } => return Err(me.error(reason)),
+            Next::End { reason, hint: true } => {
+                return Err(me.error(format!("{reason}; {}", source.hint())));
+            }
         }
-        wait(&[], Instant::now() + RETRY_INTERVAL)?;
     }
 }
 
@@ -105,54 +87,46 @@ fn changed(
 }
 
 /// A rank on its way into the job.
-struct Applicant<'a> {
+struct Visitor<'a> {
     me: &'a Participant<'a>,
+    applicant: Applicant,
+    /// What the applicant's times are measured from.
+    start: Instant,
     /// Kept over attempts at one root: the root knows a process by it.
     listener: Option<(Target, Arc<Listener>)>,
-    attempts: u32,
-    /// When to stop trying a root that is certain to be the right one.
-    give_up: Option<Instant>,
     timings: InitTimings,
     lap: Lap,
 }
 
-impl Applicant<'_> {
+impl<'a> Visitor<'a> {
+    fn new(me: &'a Participant<'a>, timings: InitTimings) -> Self {
+        let start = Instant::now();
+        let applicant = Applicant::new(me.ranks, me.deadline.saturating_duration_since(start));
+        Self { me, applicant, start, listener: None, timings, lap: Lap::start() }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// One try at one root.
     fn attempt(&mut self, id: &Target, source: &mut dyn Source, wait: Wait<'_>) -> Result<Attempt> {
         let key = JobKey::new(&id.secret);
         let (fd, session) = match self.reach(id, &key, source, wait)? {
             Ok(connected) => connected,
-            Err(outcome) => {
-                self.give_up.get_or_insert_with(|| Instant::now() + UNREACHABLE_TIME_MAX);
-                return Ok(outcome);
-            }
+            Err(outcome) => return Ok(outcome),
         };
         let listener = self.listener(id, key.clone(), &fd)?;
         let mut root = Framed::new(fd, session, MESSAGE_BYTES_MAX);
-        let patience = self.me.deadline.saturating_duration_since(Instant::now());
-        let join = Join {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ranks: self.me.ranks,
-            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
-            attempt: self.attempts,
-            member: self.me.describe(&listener),
-        };
+        let (member, now) = (self.me.describe(&listener), self.now());
+        let join = self.applicant.join(member, env!("CARGO_PKG_VERSION"), now);
         root.push(&join.encode());
-        self.attempts += 1;
         let mut audience = Audience::new(root, &listener)
             .map_err(|error| self.me.error(format!("cannot poll: {error}; check ulimit -n")))?;
         let heard = self.await_verdict(&mut audience, id, source, wait)?;
         self.lap.end(&mut self.timings.gather);
         match heard {
             Ok(message) => self.judge(&message, audience, listener, &key, wait),
-            Err(Attempt::Lost(reason)) => {
-                self.give_up = Some(Instant::now() + ABSENT_TIME_MAX);
-                if self.attempts >= ATTEMPTS_MAX {
-                    let reason = format!("{reason}, {ATTEMPTS_MAX} times");
-                    return Ok(Attempt::WrongRoot(reason));
-                }
-                Ok(Attempt::Lost(reason))
-            }
             Err(other) => Ok(other),
         }
     }
@@ -189,27 +163,20 @@ impl Applicant<'_> {
                     return Ok(Ok((fd, session)));
                 }
                 Dialed::Failed { reason, somebody } => {
-                    let reason = if self.attempts > 0 {
-                        format!("lost the root of the job and cannot reach it again ({reason})")
-                    } else {
-                        format!("cannot reach the root ({reason})")
-                    };
-                    return Ok(Err(if somebody {
-                        Attempt::WrongRoot(reason)
-                    } else {
-                        Attempt::Unreachable(reason)
-                    }));
+                    let now = self.now();
+                    let setback = self.applicant.unreachable(&reason, somebody, now);
+                    return Ok(Err(Attempt::Setback(setback)));
                 }
                 Dialed::Pending(next) => next,
             };
             let now = Instant::now();
             if now >= self.me.deadline {
                 let reason = format!(
-                    "cannot reach the root (no answer from {:?}; is a firewall in between, or no \
-                     route?)",
+                    "no answer from {:?}; is a firewall in between, or no route?",
                     id.addresses
                 );
-                return Ok(Err(Attempt::Unreachable(reason)));
+                let setback = self.applicant.unreachable(&reason, false, self.now());
+                return Ok(Err(Attempt::Setback(setback)));
             }
             let tick = source.recheck().map(|interval| now + interval);
             let until = [Some(self.me.deadline), next, tick].into_iter().flatten().min();
@@ -228,7 +195,7 @@ impl Applicant<'_> {
         if let Some((_, listener)) = self.listener.as_ref().filter(|(other, _)| other == id) {
             return Ok(Arc::clone(listener));
         }
-        self.attempts = 0;
+        self.applicant.turn();
         let opened = local_address(root)
             .and_then(|local| interface::facing(local, self.me.interface))
             .and_then(|addresses| Listener::open(key, &addresses, self.me.ports));
@@ -248,20 +215,20 @@ impl Applicant<'_> {
         source: &mut dyn Source,
         wait: Wait<'_>,
     ) -> Result<std::result::Result<Vec<u8>, Attempt>> {
-        let until = self.me.deadline + VERDICT_GRACE;
+        let until = self.start + self.applicant.verdict_by();
         loop {
             match audience.listen() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Ok(Ok(message)),
                 Err(error) => {
-                    let reason = format!("lost the root of the job: {error}");
-                    return Ok(Err(Attempt::Lost(reason)));
+                    let now = self.now();
+                    let setback = self.applicant.lost(&error.to_string(), now);
+                    return Ok(Err(Attempt::Setback(setback)));
                 }
             }
             let now = Instant::now();
             if now >= until {
-                let reason = "the root did not complete the job in time";
-                return Ok(Err(Attempt::Refused(reason.to_owned())));
+                return Ok(Err(Attempt::Setback(self.applicant.unheard())));
             }
             let tick = source.recheck().map(|interval| now + interval);
             wait(&audience.fds(), tick.map_or(until, |tick| until.min(tick)))?;
@@ -283,18 +250,9 @@ impl Applicant<'_> {
         wait: Wait<'_>,
     ) -> Result<Attempt> {
         let me = self.me;
-        let table = match Verdict::decode(message) {
-            Ok(Verdict::Table(table)) if is_consistent(&table, me) => table,
-            Ok(Verdict::Failed(reason)) => return Ok(Attempt::Refused(reason)),
-            Ok(Verdict::Closed) => {
-                return Ok(Attempt::WrongRoot(
-                    "its job is complete already; every job needs an id of its own".to_owned(),
-                ));
-            }
-            Ok(Verdict::Table(_)) | Err(_) => {
-                let reason = "the root sent a malformed table; is it the same version?";
-                return Ok(Attempt::Refused(reason.to_owned()));
-            }
+        let table = match self.applicant.hear(message) {
+            Word::Table(table) => table,
+            Word::Setback(setback) => return Ok(Attempt::Setback(setback)),
         };
         audience.root.push(RECEIPT);
         // A root that does not hear of it sends the table once more, to nobody.
@@ -304,12 +262,6 @@ impl Applicant<'_> {
         let Table { members, agreed, .. } = table;
         Ok(Attempt::Joined(Membership { members, agreed, listener, timings: self.timings }))
     }
-}
-
-fn is_consistent(table: &Table, me: &Participant<'_>) -> bool {
-    table.members.len() == me.ranks as usize
-        && table.root < me.ranks
-        && table.members.iter().zip(0..).all(|(member, rank)| member.rank == rank)
 }
 
 fn local_address(connection: &OwnedFd) -> std::io::Result<IpAddr> {

@@ -198,6 +198,10 @@ impl Verdict {
                 for _ in 0..count {
                     members.push(MemberInfo::decode(&mut decoder)?);
                 }
+                // Whoever passes the table on counts from the root.
+                if root >= count {
+                    return Err(Malformed);
+                }
                 Self::Table(Table { root, members, agreed })
             }
             1 => Self::Failed(decoder.text(message.len())?),
@@ -248,6 +252,8 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(Verdict::decode(&bytes[..cut]).is_err());
         }
+        let nobody = Table { root: 2, members: vec![member(0), member(1)], agreed: Vec::new() };
+        assert!(Verdict::decode(&Verdict::Table(nobody).encode()).is_err());
         let failed = Verdict::Failed("no".to_owned());
         assert_eq!(Verdict::decode(&failed.encode()), Ok(failed));
         assert_eq!(Verdict::decode(&Verdict::Closed.encode()), Ok(Verdict::Closed));

@@ -7,6 +7,8 @@
 //!
 //! Afterwards every rank keeps its [`Listener`], which serves all communicators of the job.
 
+pub(crate) mod applicant;
+pub(crate) mod assembly;
 mod client;
 mod desk;
 mod dial;
@@ -23,7 +25,7 @@ mod invitation;
 mod key_value;
 mod launch;
 mod listener;
-mod member;
+pub(crate) mod member;
 #[cfg(test)]
 mod mishaps;
 mod netlink;
@@ -32,9 +34,9 @@ mod ports;
 mod proof;
 mod registry;
 mod root;
-mod roster;
+pub(crate) mod roster;
 mod source;
-mod spread;
+pub(crate) mod spread;
 #[cfg(test)]
 mod tests;
 mod timings;

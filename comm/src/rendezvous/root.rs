@@ -5,48 +5,32 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::assembly::{Assembly, Effect};
 use super::framed::Framed;
 use super::handshake::Purpose;
 use super::inbox::Inbox;
 use super::listener::Listener;
-use super::member::{Join, MESSAGE_BYTES_MAX, Table, Verdict};
-use super::roster::{Admission, Outcome, Roster, who};
-use super::spread::{self, RECEIPT};
+use super::member::{MESSAGE_BYTES_MAX, Table};
+use super::roster::Outcome;
 use super::timings::{InitTimings, Lap};
 use super::wait::Wait;
 use super::{Membership, Participant};
-use crate::error::{Error, Rank, Result};
-
-/// How long the verdict may take to reach everybody.
-const DISTRIBUTION_TIME_MAX: Duration = Duration::from_secs(10);
-/// When no receipt of the table has come for this long, the root no longer relies on others to
-/// pass it on.
-const RELIEF_AFTER: Duration = Duration::from_secs(1);
-/// How many ranks the root then serves at a time.
-const RELIEF_RANKS: usize = 32;
-/// How long a bad verdict is given to be read before the connection closes.
-const FAREWELL_TIME_MAX: Duration = Duration::from_millis(500);
-
-struct Guest {
-    framed: Framed,
-    encrypted: bool,
-    rank: Option<Rank>,
-    told: bool,
-}
+use crate::error::{Error, Result};
 
 struct Gathering<'a> {
     me: &'a Participant<'a>,
     listener: Arc<Listener>,
     inbox: Inbox,
     epoll: OwnedFd,
-    guests: HashMap<u64, Guest>,
+    /// The connections, by the numbers that the assembly knows the guests by.
+    guests: HashMap<u64, Framed>,
     next_token: u64,
-    roster: Roster,
+    assembly: Assembly,
     start: Instant,
     /// How many guests came in on each of this host's addresses.
     arrivals: HashMap<std::net::IpAddr, usize>,
@@ -62,14 +46,16 @@ pub(crate) fn gather(
     let mut lap = Lap::start();
     let mut gathering = Gathering::new(listener, me).map_err(|error| system(me, &error))?;
     // A wait that failed (an abort) must not be called again: the others see the connection end.
-    let outcome = gathering.run(wait)?;
+    gathering.run(wait)?;
     lap.end(&mut timings.gather);
-    if let Outcome::Failed(reason) = outcome {
-        gathering.dismiss(&reason, wait)?;
+    if let Outcome::Failed(reason) = gathering.assembly.outcome(gathering.start.elapsed()) {
+        gathering.assembly.dismiss(&reason, gathering.start.elapsed());
+        gathering.run(wait)?;
         return Err(me.error(reason));
     }
     let table = gathering.table();
-    gathering.distribute(&table, wait)?;
+    gathering.assembly.spread(table.clone(), gathering.start.elapsed());
+    gathering.run(wait)?;
     lap.end(&mut timings.table);
     let Table { members, agreed, .. } = table;
     Ok(Membership { members, agreed, listener: gathering.listener, timings })
@@ -85,10 +71,11 @@ impl<'a> Gathering<'a> {
         let start = Instant::now();
         let deadline = me.deadline.saturating_duration_since(start);
         let version = env!("CARGO_PKG_VERSION");
+        let root = me.describe(&listener);
         Ok(Self {
             me,
             inbox: listener.register(0, Purpose::Join)?,
-            roster: Roster::new(me.describe(&listener), me.ranks, version, deadline),
+            assembly: Assembly::new(root, me.ranks, version, me.encrypt, deadline),
             listener,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             guests: HashMap::new(),
@@ -98,22 +85,20 @@ impl<'a> Gathering<'a> {
         })
     }
 
-    /// Runs until the job is complete or has failed; an error only from `wait` or the system.
-    fn run(&mut self, wait: Wait<'_>) -> Result<Outcome> {
+    /// Runs until the assembly wants nothing more for now; an error only from `wait` or the
+    /// system.
+    fn run(&mut self, wait: Wait<'_>) -> Result<()> {
+        self.carry_out();
         loop {
             for token in self.poll()? {
                 self.receive(token);
             }
-            let until = match self.roster.outcome(self.start.elapsed()) {
-                Outcome::Waiting { until } => until,
-                settled => return Ok(settled),
-            };
-            self.wait(self.start + until, wait)?;
+            self.assembly.tick(self.start.elapsed());
+            self.carry_out();
+            let Some(until) = self.assembly.due(self.start.elapsed()) else { return Ok(()) };
+            let fds = [self.listener.fd(), self.inbox.fd(), self.epoll.as_fd()];
+            wait(&fds, self.start + until)?;
         }
-    }
-
-    fn wait(&self, until: Instant, wait: Wait<'_>) -> Result<()> {
-        wait(&[self.listener.fd(), self.inbox.fd(), self.epoll.as_fd()], until)
     }
 
     /// Accepts who has come; the guests of whom something is to be expected.
@@ -142,67 +127,46 @@ impl<'a> Gathering<'a> {
             // Edges: whoever is reported is read and written until nothing more goes.
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&self.epoll, &accepted.fd, data, interest)?;
-            let encrypted = accepted.session.is_some();
+            self.assembly.arrive(token, accepted.session.is_some());
             let framed = Framed::new(accepted.fd, accepted.session, MESSAGE_BYTES_MAX);
-            self.guests.insert(token, Guest { framed, encrypted, rank: None, told: false });
+            self.guests.insert(token, framed);
         }
         Ok(())
     }
 
-    /// Reads what a guest has sent.
+    /// Goes on sending to a guest, and reads what it has sent.
     fn receive(&mut self, token: u64) {
         while let Some(guest) = self.guests.get_mut(&token) {
-            match guest.framed.receive() {
+            match guest.flush().and_then(|_| guest.receive()) {
                 Ok(None) => return,
-                Ok(Some(message)) => self.admit(token, &message),
+                Ok(Some(message)) => self.assembly.hear(token, &message, self.start.elapsed()),
                 Err(error) => {
-                    self.roster.lose(token, &error.to_string(), self.start.elapsed());
+                    self.assembly.lose(token, &error.to_string(), self.start.elapsed());
                     self.guests.remove(&token);
                 }
             }
+            self.carry_out();
         }
     }
 
-    fn admit(&mut self, token: u64, message: &[u8]) {
-        let Ok(join) = Join::decode(message) else {
-            self.roster.reject(token, message);
-            return;
-        };
-        let rank = join.member.rank;
-        let encrypted = self.guests.get(&token).is_some_and(|guest| guest.encrypted);
-        if encrypted != self.me.encrypt {
-            let how = |encrypted| if encrypted { "encrypted" } else { "in the clear" };
-            self.roster.fail(format!(
-                "{} comes {}, rank {} {}; set the option `encrypt` alike on every rank",
-                who(&join.member),
-                how(encrypted),
-                self.me.rank,
-                how(self.me.encrypt)
-            ));
-            return;
-        }
-        match self.roster.admit(token, join, self.start.elapsed()) {
-            Admission::Seated | Admission::Returned { instead_of: None } => {}
-            Admission::Returned { instead_of: Some(old) } => {
-                self.guests.remove(&old);
+    /// Does what the assembly wants done.
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.assembly.next_effect() {
+            match effect {
+                Effect::Tell { guest, message } => {
+                    if let Some(guest) = self.guests.get_mut(&guest) {
+                        guest.push(&message);
+                        // A connection that is gone shows when it is read.
+                        guest.flush().ok();
+                    }
+                }
+                Effect::Close { guest } => drop(self.guests.remove(&guest)),
             }
-            Admission::Stale => {
-                self.guests.remove(&token);
-            }
-            // The guest stays to hear the reason.
-            Admission::Fatal => return,
-        }
-        if let Some(guest) = self.guests.get_mut(&token) {
-            guest.rank = Some(rank);
         }
     }
 
     fn table(&mut self) -> Table {
-        let roster = std::mem::replace(
-            &mut self.roster,
-            Roster::new(self.me.describe(&self.listener), self.me.ranks, "", Duration::ZERO),
-        );
-        let mut members = roster.into_members().expect("the roster is complete");
+        let mut members = self.assembly.take_members().expect("the roster is complete");
         let arrivals = &self.arrivals;
         // What others came in on works for others.
         members[self.me.rank as usize]
@@ -210,106 +174,5 @@ impl<'a> Gathering<'a> {
             .sort_by_key(|a| std::cmp::Reverse(arrivals.get(&a.ip()).copied().unwrap_or(0)));
         let agreed = (self.me.agree)(&members);
         Table { root: self.me.rank, members, agreed }
-    }
-
-    /// Sends the table to those who pass it on, and waits for everybody's receipt; whoever is not
-    /// reached that way gets it from here. One that is lost now will be missed by its
-    /// communicator.
-    fn distribute(&mut self, table: &Table, wait: Wait<'_>) -> Result<()> {
-        let message = Verdict::Table(table.clone()).encode();
-        let until = Instant::now() + DISTRIBUTION_TIME_MAX;
-        let first: Vec<Rank> =
-            spread::children(self.me.rank, self.me.rank, self.me.ranks).collect();
-        self.tell(&message, usize::MAX, |rank| first.contains(&rank));
-        let mut progress = Instant::now();
-        while !self.guests.is_empty() && Instant::now() < until {
-            self.wait(until.min(progress + RELIEF_AFTER), wait)?;
-            for token in self.poll()? {
-                if self.hear(token, table, &message) {
-                    progress = Instant::now();
-                }
-            }
-            if progress.elapsed() >= RELIEF_AFTER {
-                self.tell(&message, RELIEF_RANKS, |_| true);
-                progress = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends the table to at most `ranks_max` of the guests that `chosen` names.
-    fn tell(&mut self, message: &[u8], ranks_max: usize, chosen: impl Fn(Rank) -> bool) {
-        let untold = self.guests.values_mut().filter(|g| !g.told && g.rank.is_some_and(&chosen));
-        for guest in untold.take(ranks_max) {
-            guest.told = true;
-            guest.framed.push(message);
-            // A connection that is gone shows when it is read.
-            guest.framed.flush().ok();
-        }
-    }
-
-    /// Goes on with a guest while the table spreads; whether it has said that it has it.
-    fn hear(&mut self, token: u64, table: &Table, message: &[u8]) -> bool {
-        let Some(guest) = self.guests.get_mut(&token) else { return false };
-        let received = guest.framed.flush().and_then(|_| guest.framed.receive());
-        match received {
-            Ok(None) => false,
-            Ok(Some(receipt)) if receipt == RECEIPT => {
-                self.guests.remove(&token);
-                true
-            }
-            Ok(Some(other)) => {
-                // A rank that lost its connection comes again, late.
-                let known = Join::decode(&other).is_ok_and(|join| {
-                    let member = table.members.get(join.member.rank as usize);
-                    member.is_some_and(|m| m.local_name == join.member.local_name)
-                });
-                guest.told = true;
-                let answer = if known { message.to_vec() } else { Verdict::Closed.encode() };
-                guest.framed.push(&answer);
-                guest.framed.flush().ok();
-                false
-            }
-            Err(_) => {
-                self.guests.remove(&token);
-                false
-            }
-        }
-    }
-
-    /// Tells everybody that it has come to nothing, and gives them time to hear it.
-    fn dismiss(&mut self, reason: &str, wait: Wait<'_>) -> Result<()> {
-        let message = Verdict::Failed(reason.to_owned()).encode();
-        let until = Instant::now() + FAREWELL_TIME_MAX;
-        let mut told = 0;
-        while told < self.next_token || (!self.guests.is_empty() && Instant::now() < until) {
-            // Those who come now are told, too; they have that much time of their own.
-            for token in told..self.next_token {
-                let Some(guest) = self.guests.get_mut(&token) else { continue };
-                guest.framed.push(&message);
-                guest.framed.flush().ok();
-            }
-            told = self.next_token;
-            if !self.guests.is_empty() {
-                self.wait(until, wait)?;
-            }
-            for token in self.poll()? {
-                self.part(token);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads and drops what a guest that has been told says, until it hangs up.
-    fn part(&mut self, token: u64) {
-        while let Some(guest) = self.guests.get_mut(&token) {
-            match guest.framed.flush().and_then(|_| guest.framed.receive()) {
-                Ok(None) => return,
-                Ok(Some(_)) => {}
-                Err(_) => {
-                    self.guests.remove(&token);
-                }
-            }
-        }
     }
 }

@@ -4,7 +4,8 @@
 //! whatever order the network brings them; the roster says what that means. A rank that lost its
 //! connection may come again: its process is recognised by the name of its local listener, which
 //! is random, and its attempts are counted, so that a join that was delayed or delivered twice
-//! changes nothing. The final list depends on the last attempt of every rank alone.
+//! changes nothing. A process that was started again takes the seat of the one that is gone. The
+//! final list depends on the last attempt of every rank alone.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -133,7 +134,8 @@ impl Roster {
                 self.missing -= 1;
                 Admission::Seated
             }
-            Some(seated) if !same_process(&seated.member, &member) => {
+            // A process that came in the place of one that is gone takes its seat.
+            Some(seated) if !same_process(&seated.member, &member) && seated.lost.is_none() => {
                 let reason = format!(
                     "{} and {} claim the same rank; give every process a rank of its own",
                     who(&seated.member),
@@ -141,7 +143,11 @@ impl Roster {
                 );
                 return self.fail(reason);
             }
-            Some(seated) if join.attempt <= seated.attempt => return Admission::Stale,
+            Some(seated)
+                if same_process(&seated.member, &member) && join.attempt <= seated.attempt =>
+            {
+                return Admission::Stale;
+            }
             Some(seated) => {
                 self.lost -= usize::from(seated.lost.is_some());
                 let instead_of = seated.guest.filter(|_| seated.lost.is_none());
@@ -239,7 +245,7 @@ pub(crate) fn who(member: &MemberInfo) -> String {
 }
 
 /// Ranks in increasing order, with runs shortened: `1, 4-7, 9`.
-fn ranges(ranks: impl Iterator<Item = Rank>) -> String {
+pub(crate) fn ranges(ranks: impl Iterator<Item = Rank>) -> String {
     let mut runs: Vec<(Rank, Rank)> = Vec::new();
     for rank in ranks {
         match runs.last_mut() {
@@ -321,6 +327,19 @@ mod tests {
         roster.lose(1, "reset by peer", Duration::ZERO);
         let reason = failed(&roster, RETURN_TIME_MAX);
         assert!(reason.starts_with("rank 1 (process 1 on node) came and was lost (reset by peer)"));
+    }
+
+    #[test]
+    fn a_process_that_was_started_again_takes_the_seat() {
+        let mut roster = roster(2);
+        roster.admit(1, join(1, 2, 1, 3), Duration::ZERO);
+        roster.lose(1, "reset", Duration::ZERO);
+        let returned = Admission::Returned { instead_of: None };
+        assert_eq!(roster.admit(2, join(1, 2, 2, 0), Duration::ZERO), returned);
+        assert_eq!(roster.outcome(Duration::ZERO), Outcome::Complete);
+        // But two that are there at the same time are one too many.
+        assert_eq!(roster.admit(3, join(1, 2, 1, 4), Duration::ZERO), Admission::Fatal);
+        assert!(failed(&roster, Duration::ZERO).contains("claim the same rank"));
     }
 
     #[test]

@@ -11,10 +11,19 @@ use crate::rendezvous::wire::{Decoder, Encoder, Malformed};
 /// Why a communicator failed. The same everywhere, up to failures that happen at the same time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A member's process or host is gone, or its connection broke for good.
+    /// A member's process or host is gone, or it does not answer after its connection broke.
     Lost {
         /// Who.
         rank: Rank,
+        /// How it was noticed, in words.
+        how: String,
+    },
+    /// A connection between two members broke, and both still run.
+    Disconnected {
+        /// Who noticed.
+        by: Rank,
+        /// The other end.
+        peer: Rank,
         /// How it was noticed, in words.
         how: String,
     },
@@ -93,6 +102,7 @@ impl Cause {
             }
             Self::Stalled { missing, .. } => missing.iter().map(|(rank, _)| *rank).collect(),
             Self::Mismatch { one, other, .. } => vec![one.0, other.0],
+            Self::Disconnected { by, peer, .. } => vec![*by, *peer],
             Self::Aborted { by, .. } | Self::Revoked { by, .. } => vec![*by],
         }
     }
@@ -116,7 +126,11 @@ impl Cause {
                 .filter(|(_, absence)| *absence != Absence::Slow)
                 .map(|(rank, _)| *rank)
                 .collect(),
-            Self::Mismatch { .. } | Self::Protocol { .. } | Self::Revoked { .. } => BTreeSet::new(),
+            // Both ends of a broken connection run, and will come.
+            Self::Disconnected { .. }
+            | Self::Mismatch { .. }
+            | Self::Protocol { .. }
+            | Self::Revoked { .. } => BTreeSet::new(),
         }
     }
 
@@ -124,6 +138,7 @@ impl Cause {
     pub(super) fn clipped(mut self) -> Self {
         match &mut self {
             Self::Lost { how: text, .. }
+            | Self::Disconnected { how: text, .. }
             | Self::Protocol { reason: text, .. }
             | Self::Aborted { reason: text, .. }
             | Self::Revoked { reason: text, .. } => clip(text, TEXT_BYTES_MAX),
@@ -170,6 +185,10 @@ impl Cause {
                 encoder.u32(other.0);
                 codec::text(encoder, &other.1, TEXT_BYTES_MAX);
             }
+            Self::Disconnected { by, peer, how } => {
+                codec::tagged_text(encoder, 7, *by, how);
+                encoder.u32(*peer);
+            }
         }
     }
 
@@ -198,6 +217,7 @@ impl Cause {
                 let other = (decoder.u32()?, decoder.text(TEXT_BYTES_MAX)?);
                 Self::Mismatch { operation, one: (rank, text), other }
             }
+            7 => Self::Disconnected { by: rank, peer: decoder.u32()?, how: text },
             _ => return Err(Malformed),
         })
     }

@@ -90,7 +90,7 @@ impl Inquiry {
     ) -> Option<Cause> {
         match self {
             Self::Broken { question, how } if question.is(from, query) => {
-                Some(broken(question.peer, how, answer))
+                Some(broken((local.me, question.peer), how, answer))
             }
             Self::Mismatch { question, mismatch } if question.is(from, query) => {
                 Some(mismatched(local.me, mismatch, answer))
@@ -125,19 +125,16 @@ pub(super) struct Asked<'a> {
     pub(super) members: &'a [Rank],
 }
 
-/// Why the pipe to `peer` broke, now that it has answered.
-fn broken(peer: Rank, how: &str, answer: &Answer) -> Cause {
+/// Why the pipe between `by` and `peer` broke, now that `peer` has answered.
+fn broken((by, peer): (Rank, Rank), how: &str, answer: &Answer) -> Cause {
     match answer {
         Answer::Failed(cause) => cause.clone(),
         Answer::Left => Cause::Left { rank: peer },
-        Answer::Well | Answer::At { .. } => Cause::Lost {
-            rank: peer,
-            how: format!("{how}; it still runs, so the connection alone is broken"),
-        },
-        Answer::Unknown => Cause::Lost {
-            rank: peer,
-            how: format!("{how}; it still runs, but knows nothing of this communicator"),
-        },
+        Answer::Well | Answer::At { .. } => Cause::Disconnected { by, peer, how: how.to_owned() },
+        Answer::Unknown => {
+            let how = format!("{how}; the second of them does not have this communicator");
+            Cause::Disconnected { by, peer, how }
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Transport for SimEnd {
             *told = true;
             self.untold -= 1;
             if let Some(peer) = rank_of(&self.members, loss.rank)
-                && loss.comm.is_none_or(|comm| comm == self.comm)
+                && loss.concerns(self.comm, me)
                 && loss.rank != me
             {
                 return Err(lost(peer));

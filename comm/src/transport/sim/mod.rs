@@ -15,5 +15,5 @@ mod tests;
 mod world;
 
 pub use end::SimEnd;
-pub use net::{LinkClass, SimConfig, SimNet};
+pub use net::{LinkClass, Noticed, SimConfig, SimNet};
 pub use world::{Ended, Pollable, Report, World};

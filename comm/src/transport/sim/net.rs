@@ -61,6 +61,17 @@ impl Default for SimConfig {
     }
 }
 
+/// Who notices that a connection was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noticed {
+    /// Both ends.
+    ByBoth,
+    /// The end that sends; the other waits on.
+    BySender,
+    /// The end that receives; what the other sends gets lost.
+    ByReceiver,
+}
+
 /// A simulated network. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct SimNet(Arc<Mutex<State>>);
@@ -164,6 +175,14 @@ impl SimNet {
         if let Some(healed) = healed {
             state.events.at(nanoseconds(healed), Event::Heal(index));
         }
+    }
+
+    /// Resets the connection of a pipe now, though both its processes live: the one of this number
+    /// among the pipes that carry something, modulo their count, or among all if none does. What
+    /// is under way between the two ranks in that communicator is lost, both ways. Answers the
+    /// communicator and the two, one that notices first; `None` when nothing was ever sent.
+    pub fn reset(&self, number: u64, noticed: Noticed) -> Option<(u64, Rank, Rank)> {
+        self.state().reset(number, noticed)
     }
 
     /// From `time` on everything between two ranks takes `longer` than the link's latency, in

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::events::{Event, Events, mix};
-use super::net::{LinkClass, SimConfig, nanoseconds};
+use super::net::{LinkClass, Noticed, SimConfig, nanoseconds};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut, own};
 use crate::transport::FrameHeader;
@@ -40,12 +40,14 @@ pub(super) struct Pipe {
     severed: bool,
     /// Frames that would have arrived while it was silent.
     withheld: usize,
+    /// Its connection was reset: what is under way never arrives.
+    broken: bool,
 }
 
 impl Pipe {
     /// Whether something that was sent will still arrive.
     pub(super) fn is_under_way(&self) -> bool {
-        !self.severed && self.frames.len() > self.arrived
+        !self.severed && !self.broken && self.frames.len() > self.arrived
     }
 }
 
@@ -54,6 +56,15 @@ impl Pipe {
 pub(super) struct Loss {
     pub(super) comm: Option<u64>,
     pub(super) rank: Rank,
+    /// Who notices, if not everybody.
+    pub(super) observer: Option<Rank>,
+}
+
+impl Loss {
+    /// Whether it is one for this end.
+    pub(super) fn concerns(&self, comm: u64, observer: Rank) -> bool {
+        self.comm.is_none_or(|of| of == comm) && self.observer.is_none_or(|of| of == observer)
+    }
 }
 
 /// What all ends share.
@@ -121,7 +132,7 @@ impl State {
 
     /// Whether `observer` knows that `rank`'s end in `comm` is gone.
     pub(super) fn is_lost(&self, comm: u64, observer: Rank, rank: Rank) -> bool {
-        let about = |loss: &Loss| loss.rank == rank && loss.comm.is_none_or(|of| of == comm);
+        let about = |loss: &Loss| loss.rank == rank && loss.concerns(comm, observer);
         self.lost.iter().any(about) && !self.is_cut(observer, rank)
     }
 
@@ -217,8 +228,10 @@ impl State {
                 self.is_halted[rank as usize] = self.is_crashed[rank as usize];
                 self.wake(rank);
             }
-            Event::Lost(rank) => self.lose(Loss { comm: None, rank }),
-            Event::Closed(comm, rank) => self.lose(Loss { comm: Some(comm), rank }),
+            Event::Lost(rank) => self.lose(Loss { comm: None, rank, observer: None }),
+            Event::Closed(comm, rank) => {
+                self.lose(Loss { comm: Some(comm), rank, observer: None });
+            }
             Event::Cut(a, b) => {
                 self.cuts.insert((a.min(b), a.max(b)));
             }
@@ -238,7 +251,7 @@ impl State {
 
     fn arrive(&mut self, key: PipeKey) {
         let is_cut = self.is_cut(key.from, key.to);
-        let Some(pipe) = self.pipes.get_mut(&key) else { return };
+        let Some(pipe) = self.pipes.get_mut(&key).filter(|pipe| !pipe.broken) else { return };
         pipe.severed |= is_cut;
         if pipe.severed {
             pipe.withheld += 1;
@@ -246,6 +259,28 @@ impl State {
             pipe.arrived += 1;
             self.wake(key.to);
         }
+    }
+
+    /// Breaks the connection of a pipe that carries something, or of any if none does: the one of
+    /// this number, modulo their count. Answers whose, the one that surely notices first.
+    pub(super) fn reset(&mut self, number: u64, noticed: Noticed) -> Option<(u64, Rank, Rank)> {
+        let whole = |(_, pipe): &(&PipeKey, &Pipe)| !pipe.broken;
+        let busy = |(_, pipe): &(&PipeKey, &Pipe)| pipe.is_under_way();
+        let whole: Vec<_> = self.pipes.iter().filter(whole).collect();
+        let busy: Vec<_> = whole.iter().copied().filter(busy).collect();
+        let among = if busy.is_empty() { whole } else { busy };
+        let (key, _) = among.get(number as usize % among.len().max(1))?;
+        let PipeKey { to, from, comm, .. } = **key;
+        let (first, second) = if noticed == Noticed::BySender { (from, to) } else { (to, from) };
+        for (key, pipe) in &mut self.pipes {
+            let ends = [(to, from), (from, to)];
+            pipe.broken |= key.comm == comm && ends.contains(&(key.to, key.from));
+        }
+        self.lose(Loss { comm: Some(comm), rank: second, observer: Some(first) });
+        if noticed == Noticed::ByBoth {
+            self.lose(Loss { comm: Some(comm), rank: first, observer: Some(second) });
+        }
+        Some((comm, first, second))
     }
 
     /// Ends a partition: what was under way is sent again.

@@ -149,6 +149,10 @@ fn investigations_end_when_the_asked_die() {
         for rank in world.up() {
             match &world.failed[&(rank, COMM)].1 {
                 Cause::Lost { rank, .. } => assert_eq!(*rank, victim, "seed {seed}"),
+                // It answered, and died later.
+                Cause::Disconnected { by: 0, peer, .. } => {
+                    assert_eq!(*peer, victim, "seed {seed}");
+                }
                 cause => assert_eq!(missing(cause).get(&1), Some(&Absence::Slow), "seed {seed}"),
             }
         }
@@ -201,7 +205,8 @@ fn a_broken_pipe_is_explained() {
         Cause::Lost { rank: 1, how } => how,
         cause => panic!("{cause:?}"),
     };
-    assert!(lost(told(|_| {})).contains("connection alone"));
+    let how = "pipe broke".to_owned();
+    assert_eq!(told(|_| {}), Cause::Disconnected { by: 0, peer: 1, how });
     assert!(lost(told(|world| world.stop(1))).contains("does not answer"));
     assert!(lost(told(|world| world.crash(1))).contains("connection"));
     let left = told(|world| world.with(1, |core, now| core.close(now, COMM)));

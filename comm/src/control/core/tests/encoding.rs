@@ -35,7 +35,8 @@ fn absence(random: &mut Random) -> Absence {
 
 fn cause(random: &mut Random) -> Cause {
     let rank = random.below(1000) as Rank;
-    match random.below(7) {
+    match random.below(8) {
+        7 => Cause::Disconnected { by: rank, peer: 9, how: text(random) },
         0 => Cause::Lost { rank, how: text(random) },
         1 => Cause::Left { rank },
         2 => Cause::Protocol { rank, reason: text(random) },
