@@ -74,6 +74,7 @@ pub fn play(
         "absent" => actor.absent()?,
         "two" => actor.two()?,
         "split" => actor.split()?,
+        "circle" => actor.circle()?,
         "exit" => actor.exit()?,
         "revoke" => actor.revoke()?,
         "grow" => actor.grow()?,
@@ -247,6 +248,20 @@ impl Actor {
         }
         let error = self.comm.split(Some(0), 0).err().ok_or("the split succeeded")?;
         say("failed", &text(error));
+        self.go_on()
+    }
+
+    /// The first ranks wait for each other, and for nobody else; the last two are stopped and
+    /// killed.
+    fn circle(&self) -> Outcome {
+        self.comm.barrier().map_err(text)?;
+        self.mark("running")?;
+        let circle = self.comm.ranks() - 2;
+        let from = if self.rank < circle { (self.rank + 1) % circle } else { 0 };
+        let mut data = [0u8; 8];
+        let error = self.comm.recv(&mut data, from).err().ok_or("nobody sends")?;
+        say("failed", &text(error));
+        self.mark("told")?;
         self.go_on()
     }
 

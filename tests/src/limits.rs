@@ -18,19 +18,20 @@ pub fn play(
     file: &Path,
     transport: TransportChoice,
 ) -> Result<String, String> {
-    let timeout = Duration::from_secs(4);
+    let timeout = Duration::from_secs(if name == "apart" { 12 } else { 4 });
     let options = Options { transport, timeout, ..Options::default() };
     let at = Rendezvous::File(file.to_owned());
     let made = Communicator::init(&at, rank, ranks, options);
     let comm = match (name, made) {
-        ("init", Err(error)) => return Ok(format!("refused: {error}")),
+        ("init" | "apart", Err(error)) => return Ok(format!("refused: {error}")),
         (_, Err(error)) => return Err(error.to_string()),
         (_, Ok(comm)) => comm,
     };
     match name {
-        "init" => sum(&comm, 1000).map(|()| "worked".to_owned()),
+        "init" | "apart" => sum(&comm, 1000).map(|()| "worked".to_owned()),
         "threads" => threads(&comm),
         "descriptors" => descriptors(&comm),
+        "accept" => accept(&comm),
         other => Err(format!("no part {other}")),
     }
 }
@@ -70,6 +71,28 @@ fn descriptors(comm: &Communicator) -> Result<String, String> {
             sum(comm, 100_000).map(|()| "worked".to_owned())
         }
         Ok(_) => Err("a wrong sum".to_owned()),
+        Err(error) => Ok(format!("refused: {error}")),
+    }
+}
+
+/// Rank 1 gets no more descriptors, and so cannot take the connection that rank 0's message needs.
+fn accept(comm: &Communicator) -> Result<String, String> {
+    let mut data = [1.0f32; 8];
+    // What the barriers need is open from the first one on; messages have a pipe of their own.
+    comm.barrier().map_err(|e| e.to_string())?;
+    let before = getrlimit(Resource::Nofile);
+    if comm.rank() == 1 {
+        limit(Resource::Nofile, 0)?;
+    }
+    comm.barrier().map_err(|e| e.to_string())?;
+    let ended = if comm.rank() == 0 {
+        comm.send(&data, 1).and_then(|()| comm.barrier())
+    } else {
+        comm.recv(&mut data, 0)
+    };
+    restore(Resource::Nofile, before)?;
+    match ended {
+        Ok(()) => Err("the message came without a connection".to_owned()),
         Err(error) => Ok(format!("refused: {error}")),
     }
 }

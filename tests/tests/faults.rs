@@ -208,6 +208,32 @@ fn a_rank_dies_while_the_others_split() {
     }
 }
 
+/// The rank before the one that dies, which watches it, has stopped: others notice.
+#[test]
+fn a_death_behind_a_stopped_rank_is_noticed() {
+    for transport in ["shm", "tcp"] {
+        let (stopped, victim) = (3, 4);
+        let mut group = start(5, "circle", transport, 30_000);
+        group.await_marks("running", 0..5, LIMIT);
+        std::thread::sleep(Duration::from_millis(100));
+        group.signal(stopped, Signal::STOP);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!group.has_ended(victim));
+        let at = now_ms();
+        group.signal(victim, Signal::KILL);
+        group.await_marks("told", 0..3, LIMIT);
+        group.signal(stopped, Signal::CONT);
+        let ended = group.finish(LIMIT);
+        assert_clean(&ended, &[victim], transport);
+        assert_named(&ended[..3], &[], (at, TOLD_MS_MAX), transport);
+        for (rank, end) in ended.iter().enumerate().filter(|(rank, _)| *rank != victim) {
+            let (_, text) = told(end);
+            assert!(text.contains("lost rank 4 on "), "{transport}: rank {rank} was told: {text}");
+            assert!(said(end, "ranks").is_some_and(|(_, text)| text.ends_with("of 4")));
+        }
+    }
+}
+
 #[test]
 fn what_a_rank_sent_before_it_exits_is_taken() {
     for transport in ["shm", "tcp"] {

@@ -106,11 +106,36 @@ fn few_descriptors() {
 fn no_more_descriptors_after_init() {
     for transport in ["shm", "tcp"] {
         for text in under([FREE, FREE], "descriptors", transport) {
-            // The rank whose peer cannot connect any more is told who that is.
-            let told = ["open files", "ulimit -n", "lost rank "].iter().any(|w| text.contains(w));
+            let told = text.contains("descriptors") && text.contains("ulimit -n");
             assert!(text.contains("worked") || told, "{transport}: {text}");
         }
     }
+}
+
+/// Whoever waits for a rank that can take no connection is told what that rank lacks.
+#[test]
+fn a_rank_that_cannot_accept_says_why() {
+    for text in under([FREE, FREE], "accept", "tcp") {
+        let wanted = ["rank 1 on", "cannot take connections", "descriptors", "ulimit -n"];
+        assert!(wanted.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
+/// The second rank is where no route leads to the first.
+#[test]
+fn an_address_without_a_route_is_named() {
+    if !is_root() {
+        return;
+    }
+    let shell = r#"exec unshare --net -- "$0" "$@""#;
+    let [root, apart] = under([FREE, shell], "apart", "tcp");
+    if apart.contains("unshare") {
+        println!("skipped: {apart}");
+        return;
+    }
+    assert!(apart.contains("refused: ") && apart.contains("cannot reach the root ("), "{apart}");
+    assert!(apart.contains("no route leads there from this host: name an interface"), "{apart}");
+    assert!(root.contains("refused: ") && root.contains("rank 1"), "{root}");
 }
 
 /// A user that may have no more threads. Root may always.

@@ -37,7 +37,7 @@ fn after_includes(version: &str) -> String {
          #define SYNCLINE_VERSION_PATCH {patch}\n\n\
          /** Initialises a syncline_options_t: its size, and the default for everything. */\n\
          #define SYNCLINE_OPTIONS_INIT \\\n  \
-         {{ sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL }}\n\n\
+         {{ sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, 0 }}\n\n\
          /** Initialises a syncline_call_options_t. */\n\
          #define SYNCLINE_CALL_OPTIONS_INIT \\\n  \
          {{ sizeof(syncline_call_options_t), 0 }}\n\n\

@@ -30,7 +30,7 @@
 
 /** Initialises a syncline_options_t: its size, and the default for everything. */
 #define SYNCLINE_OPTIONS_INIT \
-  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL }
+  { sizeof(syncline_options_t), 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, 0 }
 
 /** Initialises a syncline_call_options_t. */
 #define SYNCLINE_CALL_OPTIONS_INIT \
@@ -448,6 +448,11 @@ typedef struct syncline_options_t {
    * NULL: none is written.
    */
   const char *dump_dir;
+  /**
+   * Seconds a host may be silent before its ranks count as lost; processes that end are noticed
+   * at once. 0: 5. INFINITY: as long as the kernel can be told to wait, 36 hours.
+   */
+  double host_timeout_s;
 } syncline_options_t;
 
 /**

@@ -49,6 +49,9 @@ pub struct syncline_options_t {
     /// Folder that syncline_comm_dump's text is written to when an error ends the communicator.
     /// NULL: none is written.
     pub dump_dir: *const c_char,
+    /// Seconds a host may be silent before its ranks count as lost; processes that end are noticed
+    /// at once. 0: 5. INFINITY: as long as the kernel can be told to wait, 36 hours.
+    pub host_timeout_s: f64,
 }
 
 // SAFETY: sizes, numbers and pointers, for which 0 is valid; 4-byte fields come in a pair.
@@ -84,6 +87,7 @@ pub(crate) unsafe fn options(at: *const syncline_options_t) -> Outcome<Options> 
     Ok(Options {
         transport: types::transport(given.transport)?,
         timeout: seconds(given.timeout_s, "timeout_s", defaults.timeout)?,
+        host_timeout: seconds(given.host_timeout_s, "host_timeout_s", defaults.host_timeout)?,
         staging_bytes_max: if staging == 0 { defaults.staging_bytes_max } else { staging },
         reproducible: switch(given.reproducible, "reproducible")?,
         // SAFETY: the function's contract.
@@ -174,6 +178,7 @@ mod tests {
             encrypt: 1,
             flight_records: 64,
             dump_dir: c"/tmp".as_ptr(),
+            host_timeout_s: 2.5,
             ..given()
         })
         .unwrap();
@@ -188,8 +193,23 @@ mod tests {
         assert!(options.encrypt);
         assert_eq!(options.flight_records, 64);
         assert_eq!(options.dump_dir.as_deref(), Some("/tmp".as_ref()));
+        assert_eq!(options.host_timeout, Duration::from_millis(2500));
         let for_ever = syncline_options_t { timeout_s: f64::INFINITY, ..given() };
         assert_eq!(read(&for_ever).unwrap().timeout, Duration::MAX);
+    }
+
+    /// A program compiled before the field was there passes a struct without it.
+    #[test]
+    fn an_older_program_gets_the_default_for_what_it_does_not_know() {
+        let older = syncline_options_t {
+            size: syncline_options_t::FIRST_BYTES,
+            timeout_s: 1.5,
+            host_timeout_s: -1.0,
+            ..given()
+        };
+        let options = read(&older).unwrap();
+        assert_eq!(options.timeout, Duration::from_millis(1500));
+        assert_eq!(options.host_timeout, Options::default().host_timeout);
     }
 
     #[test]
@@ -198,6 +218,8 @@ mod tests {
         assert!(text(syncline_options_t { size: 0, ..given() }).contains("size is 0"));
         assert!(text(syncline_options_t { timeout_s: -1.0, ..given() }).contains("is -1"));
         assert!(text(syncline_options_t { timeout_s: f64::NAN, ..given() }).contains("NaN"));
+        let host_timeout = syncline_options_t { host_timeout_s: -2.0, ..given() };
+        assert!(text(host_timeout).contains("host_timeout_s is -2"));
         assert!(text(syncline_options_t { reproducible: 7, ..given() }).contains("0 or 1"));
         assert!(text(syncline_options_t { encrypt: -1, ..given() }).contains("encrypt is -1"));
         let backwards = c"2-1".as_ptr();

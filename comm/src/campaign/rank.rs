@@ -191,10 +191,8 @@ impl SimRank {
             moved = true;
             match output {
                 Output::Send { to, message } => shared.mail.send(now, self.me, to, message),
-                Output::Watch(peer) => {
-                    if let Some(peer) = peer {
-                        shared.mail.watch(now, self.me, peer);
-                    }
+                Output::Watch(peers) => {
+                    peers.into_iter().for_each(|peer| shared.mail.watch(now, self.me, peer));
                 }
                 Output::Inspect { query, comm, operation } => {
                     let known = self.comms.iter_mut().chain(&mut self.made);

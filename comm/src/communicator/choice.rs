@@ -10,7 +10,7 @@ use super::candidates::{AlgorithmRef, candidates};
 use super::options::{Options, TransportChoice};
 use super::place;
 use super::prepare::{agreed_bytes, shape};
-use crate::collective::{Counts, Request};
+use crate::collective::{self, Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
 use crate::schedule::hierarchy::Mode;
@@ -138,7 +138,12 @@ impl Planner {
 
     /// The fastest algorithm by prediction, among those that serve the call in place and not:
     /// ranks may differ in that.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a request that makes no sense on any rank.
     pub(super) fn choose(&self, request: &Request) -> Result<Choice> {
+        // First: the model computes with the counts.
+        collective::contract(request, self.me, self.ranks)?;
         let shapes =
             [false, true].map(|in_place| shape(request, in_place, self.ranks, self.reproducible));
         let uneven = !matches!(request.counts, Counts::Uniform(_));

@@ -1,11 +1,8 @@
 //! Whether this process may open what a communicator needs: known beforehand, rather than half-way
 //! when the other ranks already count on it.
 
-use std::path::Path;
-
-use rustix::process::{Resource, getrlimit};
-
 use crate::error::{Error, Result};
+use crate::rendezvous::descriptors;
 
 /// What joining a job takes: listeners, their polls, the control thread, its links, and a few
 /// ranks on this host.
@@ -24,10 +21,8 @@ pub(super) fn to_share(local: usize) -> u64 {
 /// Refuses `what` when this process may not open `needed` more descriptors.
 pub(super) fn check(what: &str, needed: u64) -> Result<()> {
     // Without a limit, or without /proc, there is nothing to be known.
-    let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
-    // Itself being listed takes one.
-    let Ok(open) = std::fs::read_dir(Path::new("/proc/self/fd")).map(|fds| fds.count() as u64 - 1)
-    else {
+    let Some(limit) = descriptors::limit() else { return Ok(()) };
+    let Some(open) = descriptors::open() else {
         return if needed < limit { Ok(()) } else { Err(too_few(what, needed, limit, "?")) };
     };
     if open + needed <= limit {
@@ -44,10 +39,7 @@ fn too_few(what: &str, needed: u64, limit: u64, open: &str) -> Error {
             "it needs {needed} file descriptors, and {open} of the {limit} that this process may \
              have are open"
         ),
-        hint: format!(
-            "raise the limit (ulimit -n {})",
-            (limit + needed).next_power_of_two().max(1024)
-        ),
+        hint: format!("raise the limit (ulimit -n {})", descriptors::enough(limit, needed)),
     }
 }
 
@@ -58,7 +50,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_with_the_numbers() {
         check("joining the job", 1).unwrap();
-        let limit = getrlimit(Resource::Nofile).current.unwrap();
+        let limit = descriptors::limit().unwrap();
         let refusal = check("joining the job", limit).unwrap_err().to_string();
         assert!(refusal.starts_with("joining the job: it needs "), "{refusal}");
         assert!(refusal.contains("ulimit -n"), "{refusal}");

@@ -37,6 +37,7 @@ impl Communicator {
     /// `ranks - 1` of `ranks`, with the same options. A collective call of the present ranks, of
     /// which exactly one passes the `invitation` that it made with [`invite`](Self::invite).
     ///
+    /// The epoch of the new communicator is one more than this one's, also for the new ranks.
     /// Only the addresses in the invitation travel over this communicator; its secret follows
     /// from that of the job.
     ///
@@ -66,7 +67,8 @@ impl Communicator {
         let id = UniqueId::from_invitation(self.inner.job.listener.key(), &offer[2..end])
             .ok_or_else(|| refuse("the invitation is malformed".to_owned()))?;
         let options = self.inner.options.clone();
-        Self::init(&Rendezvous::Id(id), self.rank(), ranks, options)
+        let epoch = self.epoch().saturating_add(1);
+        Self::join(&Rendezvous::Id(id), self.rank(), ranks, options, epoch)
     }
 
     /// What the other ranks need to know of an invitation that this rank made.

@@ -21,6 +21,8 @@ mod raw;
 mod recovery;
 mod setup;
 mod split;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod work;
 
@@ -81,6 +83,14 @@ struct Charge {
     fate: Arc<Fate>,
 }
 
+impl Charge {
+    /// This rank could not make its part: the others are not to wait for it.
+    fn give_up(&self, error: &Error) {
+        let reason = format!("it could not make the communicator: {error}");
+        self.job.control.abort(self.id, &reason);
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.job.control.close(self.id);
@@ -105,10 +115,12 @@ struct Identity {
 }
 
 /// What making a communicator has to be finished by, when it began, and what has taken how long.
-struct Start {
+struct Start<'a> {
     deadline: Instant,
     since: Instant,
     timings: InitTimings,
+    /// The communicator whose collective call this is: the call ends when that fails.
+    parent: Option<&'a Fate>,
 }
 
 struct Inner {
@@ -160,6 +172,17 @@ impl Communicator {
     /// disagree; [`Error::InvalidArgument`] for options that make no sense; [`Error::System`] when
     /// the system lacks something, saying what to raise.
     pub fn init(at: &Rendezvous, rank: Rank, ranks: Rank, options: Options) -> Result<Self> {
+        Self::join(at, rank, ranks, options, 0)
+    }
+
+    /// Joins a job of which this rank knows the `epoch`; new ranks do not, and say 0.
+    fn join(
+        at: &Rendezvous,
+        rank: Rank,
+        ranks: Rank,
+        options: Options,
+        epoch: u32,
+    ) -> Result<Self> {
         let start = Instant::now();
         let deadline = setup::deadline_after(options.timeout);
         descriptors::check("joining the job", descriptors::TO_JOIN)?;
@@ -171,17 +194,22 @@ impl Communicator {
             interface: options.interface.as_deref(),
             ports: options.ports,
             encrypt: options.encrypt,
-            payload: place::describe(),
+            payload: place::describe(epoch),
             agree: &|_| constants.to_bytes(),
         };
         let joined = join(at, &participant, &mut wait_until_readable)?;
-        let members = joined.members.into();
-        let control = Control::start(rank, &members, &joined.listener, options.host_timeout)?;
-        let job = Job { control, listener: joined.listener, invitations: Mutex::default() };
         let constants = choice::agreed(&joined.agreed, rank, ranks)?;
-        let start = Start { deadline, since: start, timings: joined.timings };
+        let epoch = place::epoch(&joined.members);
+        let (listener, timings) = (joined.listener, joined.timings);
+        // Whoever comes from before the last change of members comes too late.
+        listener.retire_epochs(ROOT_ID, epoch);
+        let members = joined.members.into();
+        let control = Control::start(rank, epoch, &members, &listener, options.host_timeout)?;
+        let job = Job { control, listener, invitations: Mutex::default() };
+        let start = Start { deadline, since: start, timings, parent: None };
         let seats = Seats { me: rank, members, jobs: (0..ranks).collect() };
-        let joined = Self::assemble(&Arc::new(job), ROOT, seats, options, constants, start)?;
+        let root = Identity { id: ROOT_ID, epoch };
+        let joined = Self::assemble(&Arc::new(job), root, seats, options, constants, start)?;
         tracing::info!(rank, ranks, timings = %joined.init_timings(), "joined the job");
         Ok(joined)
     }
@@ -211,9 +239,9 @@ impl Communicator {
         seats: Seats,
         options: Options,
         constants: Constants,
-        start: Start,
+        start: Start<'_>,
     ) -> Result<Self> {
-        let Start { deadline, since, mut timings } = start;
+        let Start { deadline, since, mut timings, parent } = start;
         let Seats { me, members, jobs } = seats;
         let ranks = u32::try_from(members.len()).unwrap_or(Rank::MAX);
         let planner = Planner::new(me, &members, &options, constants)?;
@@ -230,9 +258,14 @@ impl Communicator {
             members: &members,
             options: options_ref,
             fate,
+            parent,
             deadline,
         };
-        let wires = setup.wires(&mut timings)?;
+        let wires = setup.wires(&mut timings).inspect_err(|error| {
+            if charge.fate.failure("init", 0).is_none() {
+                charge.give_up(error);
+            }
+        })?;
         let names = wires.names(me);
         let engine = Engine::new(EngineConfig {
             rank: me,
@@ -358,7 +391,7 @@ impl Drop for Inner {
 }
 
 /// A job's first communicator.
-const ROOT: Identity = Identity { id: 0, epoch: 0 };
+const ROOT_ID: u64 = 0;
 
 impl Inner {
     fn ranks(&self) -> Rank {

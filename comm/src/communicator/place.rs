@@ -9,10 +9,14 @@ use crate::rendezvous::MemberInfo;
 /// Says that a rank is bound to no NUMA node.
 const UNBOUND: u32 = u32::MAX;
 
-/// What this process tells the other ranks: its NUMA node (4 bytes, little-endian), then the
-/// processors it may use, as bits.
-pub(super) fn describe() -> Vec<u8> {
+/// Where the processors begin in what a rank tells.
+const PROCESSORS_AT: usize = 8;
+
+/// What this process tells the other ranks: its NUMA node (4 bytes, little-endian), the epoch that
+/// it knows of (as many), then the processors it may use, as bits.
+pub(super) fn describe(epoch: u32) -> Vec<u8> {
     let mut payload = Host::discover().numa_node().unwrap_or(UNBOUND).to_le_bytes().to_vec();
+    payload.extend_from_slice(&epoch.to_le_bytes());
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return payload };
     let mut bits = vec![0u8; CpuSet::MAX_CPU.div_ceil(8)];
     for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)) {
@@ -32,6 +36,15 @@ pub(super) fn members(members: &[MemberInfo]) -> Vec<Member> {
     members.iter().map(place).collect()
 }
 
+/// The epoch of the job: the latest that any rank knows of.
+pub(super) fn epoch(members: &[MemberInfo]) -> u32 {
+    let of = |member: &MemberInfo| {
+        let bytes = member.payload.get(4..).and_then(<[u8]>::first_chunk);
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    members.iter().map(of).max().unwrap_or(0)
+}
+
 fn numa_node(payload: &[u8]) -> Option<u32> {
     let node = payload.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
     node.filter(|&node| node != UNBOUND)
@@ -41,7 +54,7 @@ fn numa_node(payload: &[u8]) -> Option<u32> {
 fn processors(members: &[MemberInfo], host: &MemberInfo) -> u32 {
     let mut union = Vec::new();
     for member in members.iter().filter(|member| member.same_host(host)) {
-        let bits = member.payload.get(4..).unwrap_or(&[]);
+        let bits = member.payload.get(PROCESSORS_AT..).unwrap_or(&[]);
         union.resize(union.len().max(bits.len()), 0u8);
         union.iter_mut().zip(bits).for_each(|(all, byte)| *all |= byte);
     }
@@ -71,6 +84,7 @@ mod tests {
 
     fn member(rank: Rank, host: &str, bits: &[u8]) -> MemberInfo {
         let mut payload = UNBOUND.to_le_bytes().to_vec();
+        payload.extend_from_slice(&rank.to_le_bytes());
         payload.extend_from_slice(bits);
         MemberInfo {
             rank,
@@ -95,12 +109,22 @@ mod tests {
         assert_eq!(cpus_per_host(&hosts), 1);
     }
 
+    /// New ranks know of none, and a payload may be too short to tell.
+    #[test]
+    fn the_latest_epoch_counts() {
+        let [new, old] = [member(0, "a", &[]), member(3, "a", &[0b11])];
+        let short = MemberInfo { payload: vec![0; 6], ..new.clone() };
+        assert_eq!(epoch(&[new, old, short.clone()]), 3);
+        assert_eq!(epoch(&[short]), 0);
+    }
+
     #[test]
     fn a_rank_describes_itself() {
-        let payload = describe();
-        assert!(payload.len() > 4, "no processors in {payload:?}");
+        let payload = describe(7);
+        assert!(payload.len() > PROCESSORS_AT, "no processors in {payload:?}");
         let host = [MemberInfo { payload, ..member(0, "a", &[]) }];
         let available = std::thread::available_parallelism().unwrap().get();
         assert!(cpus_per_host(&host) as usize >= available.min(1));
+        assert_eq!(epoch(&host), 7);
     }
 }

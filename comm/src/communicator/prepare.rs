@@ -143,7 +143,7 @@ fn sizes(request: &Request) -> Sizes {
 }
 
 /// The data of a call in bytes, as far as every rank knows: the vector, all ranks' parts
-/// together, or one rank's input of an all_to_all.
+/// together, or one rank's input of an all_to_all. More than there can be counts as the most.
 pub(super) fn agreed_bytes(request: &Request, ranks: Rank) -> Option<usize> {
     let size = request.dtype.size();
     let vector = matches!(
@@ -156,9 +156,12 @@ pub(super) fn agreed_bytes(request: &Request, ranks: Rank) -> Option<usize> {
             | Collective::Barrier
     );
     match &request.counts {
-        Counts::Uniform(count) if vector => Some(count * size),
-        Counts::Uniform(count) => Some(count * size * ranks as usize),
-        Counts::PerRank(counts) => Some(counts.iter().sum::<usize>() * size),
+        Counts::Uniform(count) if vector => Some(count.saturating_mul(size)),
+        Counts::Uniform(count) => Some(count.saturating_mul(size).saturating_mul(ranks as usize)),
+        Counts::PerRank(counts) => {
+            let total = counts.iter().fold(0usize, |sum, count| sum.saturating_add(*count));
+            Some(total.saturating_mul(size))
+        }
         Counts::PerPair { .. } => None,
     }
 }

@@ -126,6 +126,6 @@ impl Communicator {
         let attempt = self.inner.shrinks.fetch_add(1, Ordering::Relaxed);
         let Identity { id, epoch } = self.inner.identity;
         let id = Fingerprint::new().word(id).word(SHRUNK).word(attempt).finish();
-        self.descendant(Identity { id, epoch: epoch.saturating_add(1) }, survivors)
+        self.descendant(Identity { id, epoch: epoch.saturating_add(1) }, survivors, None)
     }
 }

@@ -43,6 +43,9 @@ pub(super) struct Plan<'a> {
     pub(super) options: &'a Options,
     /// Fails when a member does, which ends every wait here.
     pub(super) fate: &'a Fate,
+    /// That of the communicator it is made from, by a collective call of all ranks: when that has
+    /// failed, not all may come.
+    pub(super) parent: Option<&'a Fate>,
     pub(super) deadline: Instant,
 }
 
@@ -182,14 +185,22 @@ impl Plan<'_> {
         }
     }
 
+    /// Why nobody need come any more, if so.
+    fn failure(&self) -> Option<Error> {
+        let mut fates = self.parent.into_iter().chain([self.fate]);
+        fates.find_map(|fate| fate.failure("init", 0))
+    }
+
     fn wait_readable(&self, fd: BorrowedFd<'_>, what: &str) -> Result<()> {
         self.wait(vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)], what)
     }
 
     fn wait<'a>(&'a self, mut fds: Vec<PollFd<'a>>, what: &str) -> Result<()> {
-        fds.extend(self.fate.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let fates = self.parent.into_iter().chain([self.fate]);
+        let bells = fates.filter_map(Fate::fd);
+        fds.extend(bells.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let outcome = engine::wait_fds_until(&mut fds, self.deadline);
-        if let Some(error) = self.fate.failure("init", 0) {
+        if let Some(error) = self.failure() {
             return Err(error);
         }
         match outcome {

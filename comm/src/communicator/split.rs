@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::fingerprint::Fingerprint;
 use super::{Communicator, Identity, Seats, Start, setup};
+use crate::control::Fate;
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::{InitTimings, MemberInfo};
 
@@ -14,7 +15,11 @@ impl Communicator {
     /// gets `None`.
     ///
     /// # Errors
-    /// Those of a collective, and of [`init`](Self::init).
+    /// Those of a collective, and of [`init`](Self::init). When a rank fails, or revokes the new
+    /// communicator or this one, while others are in the call, those return its error. This
+    /// communicator, unless it has failed itself, works on, and is the one to
+    /// [`agree`](Self::agree) on whether all have got the new one; so it is for
+    /// [`subset`](Self::subset) and [`duplicate`](Self::duplicate).
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Self>> {
         let mine = [color.map_or(-1, i64::from), i64::from(key)];
         let mut all = vec![0i64; 2 * self.ranks() as usize];
@@ -29,7 +34,7 @@ impl Communicator {
             .collect();
         chosen.sort_unstable();
         let ranks: Vec<Rank> = chosen.into_iter().map(|(_, rank)| rank).collect();
-        self.child(child, &ranks).map(Some)
+        self.child("split", child, &ranks).map(Some)
     }
 
     /// A communicator of the given ranks, in this order; a collective call of all ranks, with
@@ -37,7 +42,7 @@ impl Communicator {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the list is empty, repeats a rank or names one that does
-    /// not exist; those of [`init`](Self::init).
+    /// not exist; those of [`split`](Self::split).
     pub fn subset(&self, ranks: &[Rank]) -> Result<Option<Self>> {
         let mut sorted = ranks.to_vec();
         sorted.sort_unstable();
@@ -54,31 +59,41 @@ impl Communicator {
         if !ranks.contains(&self.rank()) {
             return Ok(None);
         }
-        self.child(child, ranks).map(Some)
+        self.child("subset", child, ranks).map(Some)
     }
 
     /// A communicator of the same ranks whose operations do not wait for this one's; a
     /// collective call.
     ///
     /// # Errors
-    /// Those of [`init`](Self::init).
+    /// Those of [`split`](Self::split).
     pub fn duplicate(&self) -> Result<Self> {
         let child = self.inner.children.fetch_add(1, Ordering::Relaxed);
         let ranks: Vec<Rank> = (0..self.ranks()).collect();
-        self.child(child, &ranks)
+        self.child("duplicate", child, &ranks)
     }
 
     /// The `number`-th communicator made from this one, of `ranks`, which name this one.
-    fn child(&self, number: u64, ranks: &[Rank]) -> Result<Self> {
+    fn child(&self, operation: &'static str, number: u64, ranks: &[Rank]) -> Result<Self> {
+        let fate = &self.inner.charge.fate;
+        if let Some(error) = fate.failure(operation, self.inner.sequence.load(Ordering::Relaxed)) {
+            return Err(error);
+        }
         // Groups of one split differ in their lowest rank.
         let lowest = ranks.iter().min().copied().unwrap_or(0);
         let Identity { id, epoch } = self.inner.identity;
         let id = Fingerprint::new().word(id).word(number).word(u64::from(lowest)).finish();
-        self.descendant(Identity { id, epoch }, ranks)
+        self.descendant(Identity { id, epoch }, ranks, Some(fate))
     }
 
-    /// A communicator of `ranks`, which name this one, in the same job.
-    pub(super) fn descendant(&self, identity: Identity, ranks: &[Rank]) -> Result<Self> {
+    /// A communicator of `ranks`, which name this one, in the same job; given up when `parent`
+    /// fails.
+    pub(super) fn descendant(
+        &self,
+        identity: Identity,
+        ranks: &[Rank],
+        parent: Option<&Fate>,
+    ) -> Result<Self> {
         let inner = &self.inner;
         let member = |(&old, new): (&Rank, Rank)| MemberInfo {
             rank: new,
@@ -92,7 +107,7 @@ impl Communicator {
         };
         let since = Instant::now();
         let deadline = setup::deadline_after(inner.options.timeout);
-        let start = Start { deadline, since, timings: InitTimings::default() };
+        let start = Start { deadline, since, timings: InitTimings::default(), parent };
         let options = inner.options.clone();
         let constants = *inner.planner.constants();
         Self::assemble(&inner.job, identity, seats, options, constants, start)

@@ -1,37 +1,33 @@
-//! Making one control connection, and having the kernel watch over it.
+//! Making one control connection.
 
-use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
-
-use rustix::io::Errno;
-use rustix::net::sockopt;
+use std::time::{Duration, Instant};
 
 use super::core::Message;
-use crate::rendezvous::{Address, Dial, Framed, Hello, JobKey};
+use crate::rendezvous::{Address, Dialed, Framed, Hello, JobKey, Multidial, Unreachable};
 
 /// How long to wait for a peer to take up a new connection after one that broke.
 const REDIAL_TIME_MAX: Duration = Duration::from_secs(1);
-/// How long to wait for one of several addresses of a peer.
-const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time between two attempts of a process that has no descriptors left.
+const LACK_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection that is being made, address by address.
+/// A connection that is being made, at whichever address answers first.
 pub(super) struct Dialing {
-    dial: Option<Dial>,
-    addresses: VecDeque<Address>,
+    addresses: Vec<Address>,
     hello: Hello,
-    /// When to give up the present address.
-    pub(super) until: Option<Duration>,
-    patience: Duration,
+    dial: Option<Multidial>,
+    /// When to go on, even without an event.
+    pub(super) due: Option<Duration>,
+    /// When to give up.
+    until: Duration,
     /// How an earlier connection broke.
-    pub(super) broke: Option<String>,
-    failures: Vec<String>,
+    broke: Option<String>,
 }
 
 /// How far a dial is.
-pub(super) enum Dialed {
+pub(super) enum Progress {
     Pending,
-    /// There is another socket to poll.
+    /// There is another descriptor to poll.
     Next,
     Open(Box<Framed>),
     /// No address works.
@@ -39,84 +35,70 @@ pub(super) enum Dialed {
 }
 
 impl Dialing {
-    /// Dials one address after the other, each for at most `patience` until there is a
-    /// connection. A process that is connected and does not answer may be stopped: it is waited
-    /// for, unless a connection to it `broke`.
+    /// Tries for at most `patience` to get a connection. A process that is connected and does not
+    /// answer may be stopped: it is waited for, unless a connection to it `broke`.
     pub(super) fn new(
         addresses: Vec<Address>,
         hello: Hello,
         patience: Duration,
         broke: Option<String>,
+        now: Duration,
     ) -> Self {
-        let several = addresses.len() > 1;
-        let patience = if several { patience.min(ADDRESS_TIME_MAX) } else { patience };
         let patience = if broke.is_some() { patience.min(REDIAL_TIME_MAX) } else { patience };
-        let (dial, until, failures) = (None, None, Vec::new());
-        Self { dial, addresses: addresses.into(), hello, until, patience, broke, failures }
+        let until = now.saturating_add(patience);
+        Self { addresses, hello, dial: None, due: None, until, broke }
     }
 
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.dial.as_ref().map(Dial::fd)
+        self.dial.as_ref().map(Multidial::fd)
     }
 
     /// Goes as far as possible.
-    pub(super) fn advance(&mut self, now: Duration, key: &JobKey) -> Dialed {
-        let Some(dial) = &mut self.dial else { return self.next(now) };
-        match dial.advance(key) {
-            Ok(false) if self.until.is_some_and(|until| now >= until) => {
-                let connected = rustix::net::getpeername(dial.fd()).is_ok();
-                if connected && self.broke.is_none() {
-                    self.until = None;
-                    return Dialed::Pending;
-                }
-                self.fail(now, "no answer")
+    pub(super) fn advance(&mut self, now: Duration, key: &JobKey) -> Progress {
+        let Some(dial) = &mut self.dial else { return self.start(now, key) };
+        match dial.advance() {
+            Dialed::Connected(fd, session) => {
+                Progress::Open(Box::new(Framed::new(fd, session, Message::BYTES_MAX)))
             }
-            Ok(false) => Dialed::Pending,
-            Ok(true) => match self.dial.take() {
-                Some(dial) => {
-                    let (fd, session) = dial.into_parts();
-                    Dialed::Open(Box::new(Framed::new(fd, session, Message::BYTES_MAX)))
+            Dialed::Failed(Unreachable { lack: Some(lack), .. }) => self.lack(now, &lack),
+            Dialed::Failed(Unreachable { reason, .. }) => self.failed(&reason),
+            Dialed::Pending(next) => {
+                let waits_on = dial.answered().is_some() && self.broke.is_none();
+                if now >= self.until && !waits_on {
+                    return self.failed("no answer");
                 }
-                None => Dialed::Pending,
-            },
-            Err(error) => self.fail(now, &error.to_string()),
+                let next = next.map(|at| now + at.saturating_duration_since(Instant::now()));
+                let end = (!waits_on).then_some(self.until);
+                self.due = next.into_iter().chain(end).min();
+                Progress::Pending
+            }
         }
     }
 
-    fn fail(&mut self, now: Duration, reason: &str) -> Dialed {
-        self.failures.push(reason.to_owned());
+    fn start(&mut self, now: Duration, key: &JobKey) -> Progress {
+        match Multidial::new(self.addresses.clone(), key.clone(), self.hello) {
+            Ok(dial) => {
+                self.dial = Some(dial);
+                Progress::Next
+            }
+            Err(errno) => self.lack(now, &errno.to_string()),
+        }
+    }
+
+    /// That this process is out of descriptors says nothing about the peer: tries again, however
+    /// long that takes.
+    fn lack(&mut self, now: Duration, how: &str) -> Progress {
+        tracing::debug!(peer = self.hello.to, how, "cannot open a control connection yet");
         self.dial = None;
-        self.next(now)
+        self.until = self.until.max(now.saturating_add(REDIAL_TIME_MAX));
+        self.due = Some(now + LACK_PAUSE);
+        Progress::Pending
     }
 
-    fn next(&mut self, now: Duration) -> Dialed {
-        while let Some(address) = self.addresses.pop_front() {
-            match Dial::start(&address, &self.hello) {
-                Ok(dial) => {
-                    self.dial = Some(dial);
-                    self.until = Some(now + self.patience);
-                    return Dialed::Next;
-                }
-                Err(error) => self.failures.push(error.to_string()),
-            }
-        }
-        self.failures.dedup();
-        let refused = self.failures.join(", ");
-        Dialed::Failed(match &self.broke {
-            Some(broke) => format!("{broke}, and it cannot be reached again ({refused})"),
-            None => format!("it cannot be reached ({refused})"),
+    fn failed(&self, reason: &str) -> Progress {
+        Progress::Failed(match &self.broke {
+            Some(broke) => format!("{broke}, and it cannot be reached again ({reason})"),
+            None => format!("it cannot be reached ({reason})"),
         })
     }
-}
-
-/// Has the kernel find out whether the other host is still there, within `timeout`.
-pub(super) fn keep_alive(socket: BorrowedFd<'_>, timeout: Duration) -> Result<(), Errno> {
-    const PROBES: u32 = 3;
-    let interval = (timeout / (PROBES + 1)).max(Duration::from_secs(1));
-    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_keepidle(socket, interval)?;
-    sockopt::set_tcp_keepintvl(socket, interval)?;
-    sockopt::set_tcp_keepcnt(socket, PROBES)?;
-    sockopt::set_tcp_user_timeout(socket, timeout_ms)?;
-    sockopt::set_socket_keepalive(socket, true)
 }

@@ -10,9 +10,12 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::core::Message;
-use super::link::{Dialed, Dialing, keep_alive};
+use super::link::{Dialing, Progress};
 use crate::error::Rank;
-use crate::rendezvous::{Accepted, Framed, Hello, Inbox, Listener, MemberInfo, Purpose};
+use crate::rendezvous::keepalive::{keep_alive, limit_unheard};
+use crate::rendezvous::{
+    Accepted, Framed, Hello, Inbox, Listener, MemberInfo, Purpose, descriptors,
+};
 
 /// What may wait for a peer. One that takes no more for so long does not live.
 const QUEUED_BYTES_MAX: usize = 4 << 20;
@@ -50,6 +53,8 @@ struct Connection {
 /// All control connections of this rank.
 pub(super) struct Links {
     me: Rank,
+    /// Of the job.
+    epoch: u32,
     members: Arc<[MemberInfo]>,
     host_timeout: Duration,
     listener: Arc<Listener>,
@@ -68,9 +73,9 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// No connections yet. `requests` is polled too.
+    /// No connections yet, of this rank in an epoch of the job. `requests` is polled too.
     pub(super) fn new(
-        me: Rank,
+        (me, epoch): (Rank, u32),
         members: Arc<[MemberInfo]>,
         listener: Arc<Listener>,
         requests: BorrowedFd<'_>,
@@ -85,6 +90,7 @@ impl Links {
         }
         Ok(Self {
             me,
+            epoch,
             members,
             host_timeout,
             listener,
@@ -111,6 +117,13 @@ impl Links {
         self.events.pop_front()
     }
 
+    /// Why this process cannot take the connections of others at present, if that is so.
+    pub(super) fn shortage(&self) -> Option<String> {
+        let error = self.listener.shortage()?;
+        let lack = descriptors::lack(&error, 1).unwrap_or_else(|| error.to_string());
+        Some(format!("it cannot take connections: {lack}"))
+    }
+
     /// Whether nothing waits to be sent, and no connection is being made.
     pub(super) fn is_flushed(&self) -> bool {
         self.connections.values().all(|connection| match &connection.state {
@@ -125,7 +138,7 @@ impl Links {
             .service_at
             .map(|at| now.saturating_add(at.saturating_duration_since(Instant::now())));
         let dials = self.connections.values().filter_map(|connection| match &connection.state {
-            State::Dialing(dialing) => dialing.until,
+            State::Dialing(dialing) => dialing.due,
             State::Open(_) => None,
         });
         dials.chain(service).min()
@@ -156,7 +169,7 @@ impl Links {
             self.service(now);
         }
         let is_due = |connection: &Connection| match &connection.state {
-            State::Dialing(dialing) => dialing.until.is_some_and(|until| now >= until),
+            State::Dialing(dialing) => dialing.due.is_some_and(|due| now >= due),
             State::Open(_) => false,
         };
         let due = self.connections.iter().filter(|(_, connection)| is_due(connection));
@@ -214,8 +227,7 @@ impl Links {
 
     /// Takes over a connection whose handshake is complete.
     fn open(&mut self, peer: Rank, link: Framed) -> u64 {
-        // Fails on sockets that are not TCP, which end with their process.
-        let _ = keep_alive(link.fd(), self.host_timeout);
+        guard(&link, self.host_timeout);
         self.add(peer, State::Open(link))
     }
 
@@ -305,7 +317,7 @@ impl Links {
         let addresses = them.reached_from(mine);
         let hello = Hello {
             communicator: JOB,
-            epoch: 0,
+            epoch: self.epoch,
             purpose: Purpose::Control,
             lane: 0,
             encrypted: !local && self.listener.is_encrypted(),
@@ -313,7 +325,7 @@ impl Links {
             to: peer,
             tag: 0,
         };
-        let dialing = Dialing::new(addresses, hello, self.host_timeout, broke);
+        let dialing = Dialing::new(addresses, hello, self.host_timeout, broke, now);
         let token = self.add(peer, State::Dialing(dialing));
         self.advance(token, now);
     }
@@ -325,19 +337,19 @@ impl Links {
         match state {
             State::Open(_) => self.exchange(token, now),
             State::Dialing(dialing) => match dialing.advance(now, self.listener.key()) {
-                Dialed::Pending => {}
-                Dialed::Next => {
+                Progress::Pending => {}
+                Progress::Next => {
                     self.watch(token);
                     self.advance(token, now);
                 }
-                Dialed::Failed(how) => {
+                Progress::Failed(how) => {
                     self.connections.remove(&token);
                     self.lose(peer, how);
                 }
-                Dialed::Open(framed) => {
-                    // Fails on sockets that are not TCP, which end with their process.
-                    let _ = keep_alive(framed.fd(), self.host_timeout);
-                    *state = State::Open(*framed);
+                Progress::Open(link) => {
+                    guard(&link, self.host_timeout);
+                    *state = State::Open(*link);
+                    self.watch(token);
                     for message in self.outboxes.remove(&peer).unwrap_or_default() {
                         self.send_on(token, &message, now);
                     }
@@ -386,6 +398,13 @@ impl Links {
             self.events.push_back(Event::Lost { peer, how });
         }
     }
+}
+
+/// Has the kernel find out when the other host is gone.
+fn guard(link: &Framed, host_timeout: Duration) {
+    // Fails on sockets that are not TCP, which end with their process.
+    let _ =
+        keep_alive(link.fd(), host_timeout).and_then(|()| limit_unheard(link.fd(), host_timeout));
 }
 
 const NO_EVENT: epoll::Event =

@@ -46,12 +46,14 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Starts the control thread of member `me`; `members` are all of the job's.
+    /// Starts the control thread of member `me` of the job's present `epoch`; `members` are all of
+    /// the job's.
     ///
     /// # Errors
     /// [`Error::System`] when the process is out of threads or descriptors.
     pub(crate) fn start(
         me: Rank,
+        epoch: u32,
         members: &Arc<[MemberInfo]>,
         listener: &Arc<Listener>,
         host_timeout: Duration,
@@ -60,8 +62,9 @@ impl Control {
         let Some(fd) = requests.fd() else {
             return Err(refused(&std::io::Error::from(rustix::io::Errno::MFILE)));
         };
-        let links = Links::new(me, Arc::clone(members), Arc::clone(listener), fd, host_timeout)
-            .map_err(|error| refused(&error))?;
+        let links =
+            Links::new((me, epoch), Arc::clone(members), Arc::clone(listener), fd, host_timeout)
+                .map_err(|error| refused(&error))?;
         let ranks = Rank::try_from(members.len()).unwrap_or(Rank::MAX);
         let attendant = Attendant::new(me, ranks, links, Arc::clone(&requests));
         let ended = Arc::new(Bell::new());

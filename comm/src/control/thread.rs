@@ -9,12 +9,14 @@ use std::time::Duration;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 
-use super::core::{Cause, CommId, Core, Input, Message, Output, Progress, Timings};
+use super::core::{Cause, CommId, Core, Input, Message, Operation, Output, Progress, Timings};
 use super::fate::Fate;
 use super::links::{Event, Links};
 use super::requests::{Reply, Request, Requests};
 use super::seats::{self, FAREWELL_TIME_MAX, GRACE};
-use crate::engine::{Clock, MonotonicClock, Patience, Polled, Source, Trouble, WakeOn, wait};
+use crate::engine::{
+    Clock, MonotonicClock, Patience, Polled, Source, Trouble, TroubleKind, WakeOn, wait,
+};
 use crate::error::Rank;
 
 /// Time between two looks at whether operations move.
@@ -150,7 +152,12 @@ impl Attendant {
     }
 
     /// Hands what an engine saw to the protocol.
-    fn investigate(&mut self, comm: CommId, trouble: Trouble, now: Duration) {
+    fn investigate(&mut self, comm: CommId, mut trouble: Trouble, now: Duration) {
+        if matches!(trouble.kind, TroubleKind::Stall { .. })
+            && let Some(reason) = self.links.shortage()
+        {
+            trouble.kind = TroubleKind::System { reason };
+        }
         let Some(Charge { fate, .. }) = self.charges.get(&comm) else { return };
         fate.seats.investigate(&mut self.core, now, trouble);
     }
@@ -160,21 +167,32 @@ impl Attendant {
         while let Some(output) = self.core.next_output() {
             match output {
                 Output::Send { to, message } => self.links.send(to, message.encode(), now),
-                Output::Watch(Some(peer)) => self.links.keep(peer, now),
-                Output::Watch(None) => {}
-                Output::Inspect { query, comm, operation } => match self.charges.get(&comm) {
-                    Some(charge) => charge.fate.inspect(query, operation, &self.requests),
-                    None => {
-                        let progress = Progress::Unknown;
-                        self.core.handle(now, Input::Inspected { query, progress });
-                    }
-                },
+                Output::Watch(peers) => {
+                    peers.into_iter().for_each(|peer| self.links.keep(peer, now));
+                }
+                Output::Inspect { query, comm, operation } => {
+                    self.inspect(query, comm, operation, now);
+                }
                 Output::Failed { comm, cause } => self.fail(comm, &cause, now),
                 Output::Agreed { comm, number, outcome } => {
                     if let Some(reply) = self.agreements.remove(&(comm, number)) {
                         reply.give(outcome);
                     }
                 }
+            }
+        }
+    }
+
+    /// Finds out where this rank is in an operation that somebody waits for.
+    fn inspect(&mut self, query: u64, comm: CommId, operation: Operation, now: Duration) {
+        if let Some(reason) = self.links.shortage() {
+            self.core.revoke(now, comm, &reason);
+        }
+        match self.charges.get(&comm) {
+            Some(charge) => charge.fate.inspect(query, operation, &self.requests),
+            None => {
+                let progress = Progress::Unknown;
+                self.core.handle(now, Input::Inspected { query, progress });
             }
         }
     }

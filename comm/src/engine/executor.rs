@@ -420,7 +420,7 @@ impl Engine {
     }
 
     fn fail_call(&mut self, meta: &OpMeta, failure: Failure) {
-        let kind = TroubleKind::of(&failure, self.names.me);
+        let kind = TroubleKind::of(&failure);
         let error = self.names.error(failure, meta);
         self.stop(meta, error, kind);
     }

@@ -74,11 +74,12 @@ pub enum TroubleKind {
 }
 
 impl TroubleKind {
-    pub(super) fn of(failure: &Failure, me: Rank) -> Self {
+    pub(super) fn of(failure: &Failure) -> Self {
         match failure.clone() {
             Failure::Fault(Fault { peer, kind }) => match kind {
-                FaultKind::System(reason) if peer == me => Self::System { reason },
-                FaultKind::Lost(how) | FaultKind::System(how) => Self::Lost { peer, how },
+                // Trouble of this rank, whomever it wanted to reach.
+                FaultKind::System(reason) => Self::System { reason },
+                FaultKind::Lost(how) => Self::Lost { peer, how },
                 FaultKind::Protocol(reason) => Self::Protocol { peer, reason },
             },
             Failure::Mismatch { peer, got } => {

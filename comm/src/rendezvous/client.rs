@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::applicant::{Applicant, Next, RETRY_INTERVAL, Setback, Word};
 use super::dial::Address;
-use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
+use super::dialing::{Dialed, EMPTY_EVENT, Multidial, Unreachable};
 use super::framed::Framed;
 use super::handshake::{Hello, Purpose};
 use super::inbox::Inbox;
@@ -150,7 +150,7 @@ impl<'a> Visitor<'a> {
             tag: 0,
         };
         let addresses = id.addresses.iter().copied().map(Address::Tcp).collect();
-        let mut dialing = Dialing::new(addresses, key.clone(), hello)
+        let mut dialing = Multidial::new(addresses, key.clone(), hello)
             .map_err(|errno| self.me.error(format!("cannot poll: {errno}; check ulimit -n")))?;
         let start = Instant::now();
         loop {
@@ -162,7 +162,7 @@ impl<'a> Visitor<'a> {
                     self.lap = Lap::start();
                     return Ok(Ok((fd, session)));
                 }
-                Dialed::Failed { reason, somebody } => {
+                Dialed::Failed(Unreachable { reason, somebody, .. }) => {
                     let now = self.now();
                     let setback = self.applicant.unreachable(&reason, somebody, now);
                     return Ok(Err(Attempt::Setback(setback)));

@@ -88,7 +88,8 @@ impl Desk {
     pub(super) fn sort(&mut self, accepted: Accepted) -> Sorted {
         let hello = &accepted.hello;
         let key = (hello.communicator, hello.purpose);
-        if hello.epoch < self.first_epoch(hello.communicator) {
+        // One that wants to join is told that it is too late.
+        if hello.purpose != Purpose::Join && hello.epoch < self.first_epoch(hello.communicator) {
             return Sorted::Straggler;
         }
         if let Some(mailbox) = self.mailboxes.get(&key) {

@@ -101,6 +101,11 @@ impl Dial {
         !matches!(self.step, DialStep::Connecting | DialStep::Queuing(_))
     }
 
+    /// Whether it waits for room in the queue of a listener of this host.
+    pub(crate) fn is_queuing(&self) -> bool {
+        matches!(self.step, DialStep::Queuing(_))
+    }
+
     /// The socket, and the keys if it is encrypted, once `advance` has answered `true`.
     pub fn into_parts(self) -> (OwnedFd, Option<Session>) {
         match self.step {

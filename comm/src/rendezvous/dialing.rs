@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use super::descriptors;
 use super::dial::{Address, Dial};
 use super::handshake::{HandshakeError, Hello};
 use super::noise::Session;
@@ -15,6 +16,9 @@ use super::proof::JobKey;
 /// RFC 8305).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// Nothing tells when a full queue has room again.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
+
 pub(crate) const EMPTY_EVENT: epoll::Event =
     epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
 
@@ -22,14 +26,22 @@ pub(crate) const EMPTY_EVENT: epoll::Event =
 pub(crate) enum Dialed {
     /// Connected, both ends proven; with the keys if it is encrypted.
     Connected(OwnedFd, Option<Session>),
-    /// No address leads to the process. `somebody`: at one of them there is another one.
-    Failed { reason: String, somebody: bool },
+    Failed(Unreachable),
     /// Nothing yet; something new starts at that time.
     Pending(Option<Instant>),
 }
 
+/// No address leads to the process.
+pub(crate) struct Unreachable {
+    pub(crate) reason: String,
+    /// At one of them there is another process.
+    pub(crate) somebody: bool,
+    /// This process has no descriptors left to find out with: how that is told.
+    pub(crate) lack: Option<String>,
+}
+
 /// Connects to whichever of the addresses answers first.
-pub(crate) struct Dialing {
+pub(crate) struct Multidial {
     key: JobKey,
     hello: Hello,
     epoll: OwnedFd,
@@ -38,10 +50,11 @@ pub(crate) struct Dialing {
     dials: Vec<(Address, Dial)>,
     failures: Vec<String>,
     somebody: bool,
+    lack: Option<String>,
     answered: Option<Instant>,
 }
 
-impl Dialing {
+impl Multidial {
     pub(crate) fn new(addresses: Vec<Address>, key: JobKey, hello: Hello) -> Result<Self, Errno> {
         Ok(Self {
             key,
@@ -52,6 +65,7 @@ impl Dialing {
             dials: Vec::new(),
             failures: Vec::new(),
             somebody: false,
+            lack: None,
             answered: None,
         })
     }
@@ -78,7 +92,10 @@ impl Dialing {
             });
             match started {
                 Ok(dial) => self.dials.push((address, dial)),
-                Err(error) => self.failures.push(describe(&address, &HandshakeError::Io(error))),
+                Err(error) => {
+                    self.lack = descriptors::lack(&error, 1).or(self.lack.take());
+                    self.failures.push(describe(&address, &HandshakeError::Io(error)));
+                }
             }
         }
     }
@@ -92,7 +109,8 @@ impl Dialing {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
-                    return Dialed::Failed { reason: errno.to_string(), somebody: false };
+                    self.failures.push(errno.to_string());
+                    return self.failed();
                 }
             }
         }
@@ -103,13 +121,21 @@ impl Dialing {
                 return connected;
             }
             if !self.dials.is_empty() {
-                return Dialed::Pending((self.waiting.len() > 0).then_some(self.next_at));
+                let queuing = self.dials.iter().any(|(_, dial)| dial.is_queuing());
+                let again = queuing.then(|| now + QUEUE_INTERVAL);
+                let next = (self.waiting.len() > 0).then_some(self.next_at);
+                return Dialed::Pending(again.into_iter().chain(next).min());
             }
             if self.waiting.len() == 0 {
-                let reason = self.failures.join("; ");
-                return Dialed::Failed { reason, somebody: self.somebody };
+                return self.failed();
             }
         }
+    }
+
+    fn failed(&mut self) -> Dialed {
+        self.failures.dedup();
+        let reason = self.failures.join("; ");
+        Dialed::Failed(Unreachable { reason, somebody: self.somebody, lack: self.lack.take() })
     }
 
     fn advance_dials(&mut self, now: Instant) -> Option<Dialed> {
@@ -141,6 +167,9 @@ impl Dialing {
 /// What went wrong at an address, and what that usually means.
 fn describe(address: &Address, error: &HandshakeError) -> String {
     let hint = match error {
+        HandshakeError::Io(error) if let Some(lack) = descriptors::lack(error, 1) => {
+            return format!("{address}: {lack}");
+        }
         HandshakeError::Io(error) => match Errno::from_io_error(error) {
             Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => {
                 "; no route leads there from this host: name an interface that the hosts share"

@@ -129,7 +129,10 @@ pub enum HandshakeError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The other end speaks another version of the protocol.
-    #[error("it speaks version {0} of the wire protocol, this process {WIRE_VERSION}")]
+    #[error(
+        "it speaks version {0} of the wire protocol, this process {WIRE_VERSION}; install the same \
+         version everywhere"
+    )]
     Version(u16),
     /// The other end is not a Syncline process, or belongs to another job.
     #[error("it does not belong to this job")]

@@ -10,7 +10,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,8 @@ pub struct Listener {
     stragglers: AtomicU64,
     rate_limited: AtomicU64,
     shortages: AtomicU64,
+    /// The error number that keeps connections outside at present; 0: none.
+    shortage: AtomicI32,
 }
 
 impl Listener {
@@ -111,6 +113,7 @@ impl Listener {
             stragglers: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
+            shortage: AtomicI32::new(0),
         })
     }
 
@@ -141,6 +144,14 @@ impl Listener {
             stragglers: self.stragglers.load(Ordering::Relaxed),
             rate_limited: self.rate_limited.load(Ordering::Relaxed),
             shortages: self.shortages.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Why connections have to wait outside at present, if they do: this process lacks something.
+    pub fn shortage(&self) -> Option<io::Error> {
+        match self.shortage.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(io::Error::from_raw_os_error(number)),
         }
     }
 
@@ -330,13 +341,17 @@ impl Listener {
             });
             match accepted {
                 Ok(fd) => {
+                    self.shortage.store(0, Ordering::Relaxed);
                     let source = source(&fd);
                     let token =
                         entrance.insert(Guest { accepting: Accepting::new(fd, now), source });
                     // The greeting is often here already.
                     self.advance(entrance, token, now);
                 }
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => {
+                    self.shortage.store(0, Ordering::Relaxed);
+                    return;
+                }
                 Err(errno) if is_shortage(errno) => return self.fall_short(entrance, errno, now),
                 // The connection went away again, or accept(2) reports its network error.
                 Err(_) => {}
@@ -356,6 +371,7 @@ impl Listener {
     /// waits outside.
     fn fall_short(&self, entrance: &mut Entrance, errno: Errno, now: Instant) {
         self.shortages.fetch_add(1, Ordering::Relaxed);
+        self.shortage.store(errno.raw_os_error(), Ordering::Relaxed);
         if let Some(silent) = entrance.system_log.allow(now) {
             tracing::warn!(
                 %errno,

@@ -1,6 +1,8 @@
 //! Rendezvous that go wrong on the way: what is survived, and what is said about the rest.
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::sync::{Barrier, Mutex};
 use std::thread;
@@ -8,31 +10,9 @@ use std::time::Duration;
 
 use super::member::{Join, MESSAGE_BYTES_MAX, Verdict};
 use super::spread::RECEIPT;
+use super::testing::{LONG, arrive, participant, reason};
 use super::*;
 use crate::engine::wait_until_readable;
-
-const LONG: Duration = Duration::from_secs(30);
-
-fn nothing(_: &[MemberInfo]) -> Vec<u8> {
-    Vec::new()
-}
-
-fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a> {
-    Participant {
-        rank,
-        ranks,
-        deadline: Instant::now() + within,
-        interface: None,
-        ports: Ports::ANY,
-        encrypt: false,
-        payload: Vec::new(),
-        agree: &nothing,
-    }
-}
-
-fn arrive(at: &Rendezvous, rank: Rank, ranks: Rank, within: Duration) -> Result<Membership> {
-    join(at, &participant(rank, ranks, within), &mut wait_until_readable)
-}
 
 fn arrive_all(at: &Rendezvous, ranks: Rank, within: Duration) -> Vec<Result<Membership>> {
     thread::scope(|scope| {
@@ -40,10 +20,6 @@ fn arrive_all(at: &Rendezvous, ranks: Rank, within: Duration) -> Vec<Result<Memb
             (0..ranks).map(|rank| scope.spawn(move || arrive(at, rank, ranks, within))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
-}
-
-fn reason(result: Result<Membership>) -> String {
-    result.err().expect("must fail").to_string()
 }
 
 fn id() -> UniqueId {
@@ -185,6 +161,28 @@ fn another_version_is_named() {
     assert!(reason.contains("install the same version everywhere"), "{reason}");
     let Verdict::Failed(told) = verdict else { panic!("{verdict:?}") };
     assert!(reason.ends_with(&told), "{told}");
+}
+
+/// Somebody who speaks the wire protocol of another version answers where the root should be.
+#[test]
+fn another_version_of_the_wire_protocol_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let secret = Secret::from_bytes([7; 16]);
+    let id = UniqueId::new(secret, &["127.0.0.1".parse().unwrap()], port);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = other.accept().unwrap();
+            let mut greeting = [0; 32];
+            stream.read_exact(&mut greeting).unwrap();
+            let mut challenge = b"SynclinA\x63\0".to_vec();
+            challenge.resize(64, 0);
+            stream.write_all(&challenge).unwrap();
+        });
+        let reason = reason(arrive(&Rendezvous::Id(id), 1, 2, LONG));
+        assert!(reason.contains("speaks version 99 of the wire protocol"), "{reason}");
+        assert!(reason.contains("install the same version everywhere"), "{reason}");
+    });
 }
 
 #[test]

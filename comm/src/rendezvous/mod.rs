@@ -10,6 +10,7 @@
 pub(crate) mod applicant;
 pub(crate) mod assembly;
 mod client;
+pub(crate) mod descriptors;
 mod desk;
 mod dial;
 mod dialing;
@@ -22,6 +23,7 @@ mod handshake;
 mod inbox;
 mod interface;
 mod invitation;
+pub(crate) mod keepalive;
 mod key_value;
 mod launch;
 mod listener;
@@ -37,6 +39,8 @@ mod root;
 pub(crate) mod roster;
 mod source;
 pub(crate) mod spread;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod timings;
@@ -65,6 +69,7 @@ pub use timings::InitTimings;
 pub use unique_id::{UniqueId, WIRE_VERSION};
 pub use wait::Wait;
 
+pub(crate) use dialing::{Dialed, Multidial, Unreachable};
 pub(crate) use invitation::{INVITATION_BYTES_MAX, InvitationNonce};
 pub(crate) use noise::{
     RECORD_LENGTH_BYTES, RECORD_OVERHEAD_BYTES, RECORD_PLAIN_BYTES_MAX, Tampered,

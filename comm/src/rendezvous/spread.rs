@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::Participant;
 use super::dial::Address;
-use super::dialing::{Dialed, Dialing, EMPTY_EVENT};
+use super::dialing::{Dialed, EMPTY_EVENT, Multidial, Unreachable};
 use super::framed::Framed;
 use super::handshake::{Hello, Purpose};
 use super::member::{MESSAGE_BYTES_MAX, Table};
@@ -40,7 +40,7 @@ pub(crate) fn children(rank: Rank, root: Rank, ranks: Rank) -> impl Iterator<Ite
 }
 
 enum Passing {
-    Dialing(Dialing),
+    Dialing(Multidial),
     Sending(Framed),
 }
 
@@ -106,7 +106,7 @@ impl<'a> Errand<'a> {
                 to: rank,
                 tag: 0,
             };
-            let dialing = Dialing::new(ways, key.clone(), hello)?;
+            let dialing = Multidial::new(ways, key.clone(), hello)?;
             watch(&epoll, dialing.fd(), epoll::EventFlags::IN)?;
             under_way.push((rank, Passing::Dialing(dialing)));
         }
@@ -124,7 +124,7 @@ impl<'a> Errand<'a> {
             if let Passing::Dialing(dialing) = passing {
                 match dialing.advance() {
                     Dialed::Pending(_) => return true,
-                    Dialed::Failed { reason, .. } => {
+                    Dialed::Failed(Unreachable { reason, .. }) => {
                         tracing::debug!(rank, reason, "cannot pass the table on; the root will");
                         return false;
                     }

@@ -10,30 +10,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use super::testing::{LONG, arrive, participant, reason};
 use super::*;
 
 const LOOPBACK: Option<&str> = Some("127.0.0.1");
-
-fn nothing(_: &[MemberInfo]) -> Vec<u8> {
-    Vec::new()
-}
-
-fn participant<'a>(rank: Rank, ranks: Rank, within: Duration) -> Participant<'a> {
-    Participant {
-        rank,
-        ranks,
-        deadline: Instant::now() + within,
-        interface: None,
-        encrypt: false,
-        ports: Ports::ANY,
-        payload: Vec::new(),
-        agree: &nothing,
-    }
-}
-
-fn arrive(at: &Rendezvous, rank: Rank, ranks: Rank, within: Duration) -> Result<Membership> {
-    join(at, &participant(rank, ranks, within), &mut wait_until_readable)
-}
 
 /// Every `(rank, ranks)` at once; results in that order.
 fn arrive_all(at: &Rendezvous, who: &[(Rank, Rank)], within: Duration) -> Vec<Result<Membership>> {
@@ -49,12 +29,6 @@ fn arrive_all(at: &Rendezvous, who: &[(Rank, Rank)], within: Duration) -> Vec<Re
 fn by_id() -> Rendezvous {
     Rendezvous::Id(UniqueId::listen(LOOPBACK).unwrap())
 }
-
-fn reason(result: Result<Membership>) -> String {
-    result.err().expect("must fail").to_string()
-}
-
-const LONG: Duration = Duration::from_secs(30);
 
 #[test]
 fn many_ranks_get_the_same_table() {

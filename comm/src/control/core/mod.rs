@@ -128,9 +128,9 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Keep a link to `peer` from now on, so that its end is noticed; `None`: to nobody. Replaces
-    /// the previous choice.
-    Watch(Option<Rank>),
+    /// Keep links to these from now on, so that their end is noticed. Replaces the previous
+    /// choice.
+    Watch(Vec<Rank>),
     /// Say where this rank is in an operation, by [`Input::Inspected`].
     Inspect {
         /// Number of the question.
@@ -203,15 +203,15 @@ impl Default for Timings {
 pub struct Core {
     local: Local,
     groups: Groups,
-    /// The last member watched.
-    watched: Option<Rank>,
+    /// The members watched.
+    watched: Vec<Rank>,
 }
 
 impl Core {
     /// Member `me` of a job of `ranks`.
     pub fn new(me: Rank, ranks: Rank, timings: Timings) -> Self {
         let local = Local::new(me, ranks, timings);
-        let mut core = Self { local, groups: Groups::default(), watched: None };
+        let mut core = Self { local, groups: Groups::default(), watched: Vec::new() };
         core.watch();
         core
     }
@@ -429,10 +429,10 @@ impl Core {
 
     fn watch(&mut self) {
         let roster = &self.local.roster;
-        let successor = if roster.is_leaving() { None } else { roster.successor() };
-        if successor != self.watched {
-            self.watched = successor;
-            self.local.outputs.push_back(Output::Watch(successor));
+        let successors = if roster.is_leaving() { Vec::new() } else { roster.successors() };
+        if successors != self.watched {
+            self.watched.clone_from(&successors);
+            self.local.outputs.push_back(Output::Watch(successors));
         }
     }
 }

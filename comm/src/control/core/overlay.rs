@@ -2,11 +2,14 @@
 //!
 //! Every member passes news on to those 1, 2, 4, ... places after and before it on a circle, or
 //! the next present ones in those directions: a circulant graph, as broadcasts in logarithmic
-//! time use it (Träff and Ripke 2005). The next present neighbours on both sides always belong to
-//! it, so news reaches everybody however many are gone, as long as each knows its neighbours; the
-//! longer jumps make that quick, and go around neighbours that hear nothing.
+//! time use it (Träff and Ripke 2005). The next two present ones on both sides always belong to
+//! it, so news reaches everybody however many are gone, as long as each knows its neighbours, and
+//! goes around one that hears nothing; the longer jumps make that quick.
 
 use std::collections::BTreeSet;
+
+/// How many of those that follow are watched: one more than may be stopped in a row.
+const WATCHED: usize = 2;
 
 /// The neighbours of place `me` among `places`, where only those that are `present` count.
 pub(super) fn neighbours(
@@ -14,8 +17,10 @@ pub(super) fn neighbours(
     places: usize,
     present: impl Fn(usize) -> bool,
 ) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    let mut jump = 1;
+    let mut found: BTreeSet<usize> = successors(me, places, &present).collect();
+    let backwards = (1..places).map(|by| (me + places - by) % places);
+    found.extend(backwards.filter(|at| present(*at)).take(WATCHED));
+    let mut jump = 4;
     while jump < places {
         found.extend((jump..places).map(|by| (me + by) % places).find(|at| present(*at)));
         found.extend((jump..places).map(|by| (me + places - by) % places).find(|at| present(*at)));
@@ -24,13 +29,13 @@ pub(super) fn neighbours(
     found
 }
 
-/// The next present place after `me` on the circle.
-pub(super) fn successor(
+/// The present places after `me` on the circle that it watches, the next one first.
+pub(super) fn successors(
     me: usize,
     places: usize,
     present: impl Fn(usize) -> bool,
-) -> Option<usize> {
-    (1..places).map(|by| (me + by) % places).find(|at| present(*at))
+) -> impl Iterator<Item = usize> {
+    (1..places).map(move |by| (me + by) % places).filter(move |at| present(*at)).take(WATCHED)
 }
 
 #[cfg(test)]
@@ -52,6 +57,27 @@ mod tests {
                 }
                 assert!(reached.iter().all(|at| present(*at)));
                 assert_eq!(reached.len(), (0..places).filter(|at| present(*at)).count());
+            }
+        }
+    }
+
+    #[test]
+    fn news_goes_around_one_that_hears_nothing() {
+        for places in 1..12 {
+            for gone in 0..1u32 << places {
+                let present = |at: usize| gone >> at & 1 == 0;
+                for deaf in (0..places).filter(|at| present(*at)) {
+                    let hears = |at: &usize| *at != deaf;
+                    let all: Vec<_> = (0..places).filter(|at| present(*at)).filter(hears).collect();
+                    let Some(&start) = all.first() else { continue };
+                    let mut reached = BTreeSet::from([start]);
+                    let mut next = vec![start];
+                    while let Some(at) = next.pop() {
+                        let told = neighbours(at, places, present).into_iter().filter(hears);
+                        next.extend(told.filter(|n| reached.insert(*n)));
+                    }
+                    assert_eq!(reached.len(), all.len(), "{places} places, {gone:b} gone, {deaf}");
+                }
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Who is still in the job.
 //!
-//! Every member watches its successor on the ring of those present, so one of them notices at
-//! once when a process ends: its connection closes. (A host that is cut off is noticed by the
-//! kernel's keepalive on the same connection. A process that is merely stopped keeps its
-//! connection, and is not dead.) Whoever notices tells its neighbours in the overlay, who pass
-//! it on; when a departure gives a member new neighbours, they are told of all departures, as
-//! they may have missed what went through the one that departed.
+//! Every member watches its two successors on the ring of those present, so one of them notices at
+//! once when a process ends, even if the other has stopped: its connection closes. (A host that is
+//! cut off is noticed by the kernel's keepalive on the same connection. A process that is merely
+//! stopped keeps its connection, and is not dead.) Whoever notices tells its neighbours in the
+//! overlay, who pass it on; when a departure gives a member new neighbours, they are told of all
+//! departures, as they may have missed what went through the one that departed.
 //!
 //! A member that leaves tells its neighbours, and goes when all of them have heard: those pass it
 //! on. One that is leaving itself may be gone before it does, so it answers with its own farewell
@@ -103,10 +103,10 @@ impl Roster {
     }
 
     /// Whom to watch.
-    pub(super) fn successor(&self) -> Option<Rank> {
+    pub(super) fn successors(&self) -> Vec<Rank> {
         let present = |at: usize| !self.is_gone(at as Rank);
-        let found = overlay::successor(self.me as usize, self.ranks as usize, present);
-        found.map(|at| at as Rank)
+        let found = overlay::successors(self.me as usize, self.ranks as usize, present);
+        found.map(|at| at as Rank).collect()
     }
 
     fn overlay(&self) -> BTreeSet<Rank> {

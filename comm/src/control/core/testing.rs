@@ -87,7 +87,7 @@ pub(crate) struct World {
     pub(crate) duplicates_percent: u64,
     pub(crate) progress: Where,
     pub(crate) messages: u64,
-    pub(crate) watched: BTreeMap<Rank, Option<Rank>>,
+    pub(crate) watched: BTreeMap<Rank, Vec<Rank>>,
     pub(crate) failed: BTreeMap<(Rank, CommId), (Duration, Cause)>,
     pub(crate) agreed: BTreeMap<(Rank, CommId, u64), (Duration, Outcome)>,
 }
@@ -259,11 +259,11 @@ impl World {
     fn carry_out(&mut self, rank: Rank, output: Output) {
         match output {
             Output::Send { to, message } => self.send(rank, to, message),
-            Output::Watch(peer) => {
-                self.watched.insert(rank, peer);
-                if let Some(peer) = peer {
-                    self.link(rank, peer);
+            Output::Watch(peers) => {
+                for peer in &peers {
+                    self.link(rank, *peer);
                 }
+                self.watched.insert(rank, peers);
             }
             Output::Inspect { query, comm, operation } => {
                 let progress = (self.progress)(rank, comm, operation);

@@ -1,11 +1,14 @@
 //! Ranks on threads that sleep until a peer wakes them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::thread::futex;
+use rustix::process::Pid;
+use rustix::thread::{futex, gettid};
 
 use super::Fabric;
 use super::flow::{Flow, Random, STALL_MAX, Take};
@@ -17,7 +20,17 @@ use crate::transport::{Fault, FaultKind, Lane, Sleep, Transport};
 fn sleep_until(
     end: &mut dyn Transport,
     how: Sleep,
+    act: impl FnMut(&mut dyn Transport) -> Result<Step, Fault>,
+) -> Result<(), Fault> {
+    sleep_and_tell(end, how, act, &AtomicBool::new(false))
+}
+
+/// [`sleep_until`], with `asleep` set around every sleep.
+fn sleep_and_tell(
+    end: &mut dyn Transport,
+    how: Sleep,
     mut act: impl FnMut(&mut dyn Transport) -> Result<Step, Fault>,
+    asleep: &AtomicBool,
 ) -> Result<(), Fault> {
     loop {
         end.progress()?;
@@ -29,7 +42,11 @@ fn sleep_until(
         end.arm(how);
         end.progress()?;
         match act(end)? {
-            Step::Idle => sleep(end, how),
+            Step::Idle => {
+                asleep.store(true, Ordering::SeqCst);
+                sleep(end, how);
+                asleep.store(false, Ordering::SeqCst);
+            }
             Step::Moved => {}
             Step::Done => {
                 end.disarm();
@@ -193,18 +210,32 @@ pub(crate) fn room_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep]) {
     }
 }
 
+/// Whether a thread of this process sleeps in the kernel.
+fn is_blocked(thread: Pid) -> bool {
+    let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).expect("the thread is there");
+    // The state follows the name, which is in parentheses and may hold anything (proc(5)).
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
+}
+
 /// A rank that waits for one that leaves is woken and told.
 pub(crate) fn a_departure_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep]) {
     for &how in hows {
         let (mut a, b) = two(factory);
+        let (asleep, (say, hear)) = (&AtomicBool::new(false), channel());
         thread::scope(|scope| {
             let waiter = scope.spawn(move || {
+                say.send(gettid()).expect("the test waits for it");
                 let act = |end: &mut dyn Transport| end.head(Lane::Small, 1).map(|_| Step::Idle);
-                sleep_until(&mut *a, how, act)
+                sleep_and_tell(&mut *a, how, act, asleep)
             });
-            // Asleep by now, even on a machine that is busy with other tests; a peer that has
-            // left before is noticed by the wait loop's bounded sleeps, not by a wake-up.
-            thread::sleep(Duration::from_millis(500));
+            // A peer that has left before is noticed by the wait loop's bounded sleeps, not by a
+            // wake-up.
+            let thread = hear.recv().expect("the thread says who it is");
+            while !(asleep.load(Ordering::SeqCst) && is_blocked(thread)) {
+                assert!(!waiter.is_finished(), "it does not wait");
+                thread::sleep(Duration::from_millis(1));
+            }
             drop(b);
             let fault = waiter.join().expect("no panic").expect_err("the peer left");
             assert_eq!(fault.peer, 1);

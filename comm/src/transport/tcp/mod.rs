@@ -37,6 +37,7 @@ use rustix::io::Errno;
 use super::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut};
+use crate::rendezvous::keepalive::keep_alive;
 use crate::rendezvous::{Accepted, Hello, Inbox, Listener, Purpose};
 use frame::FRAME_BYTES_MAX;
 use incoming::{End, Incoming};
@@ -52,6 +53,8 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// What is read of a bulk pipe before it is known where the payload is to go: small frames come
 /// whole, and little of a large one is copied twice.
 const BULK_PEEK_BYTES: usize = 4 << 10;
+/// Pipes to and from one peer at most, one per lane; each takes a descriptor.
+const PIPES_PER_PEER: u64 = 6;
 /// Calls of `progress` between two polls that nothing else caused.
 const POLL_INTERVAL: u32 = 16;
 /// Calls of `progress` between two looks at the clock.
@@ -234,7 +237,7 @@ impl TcpTransport {
         let incoming = Box::new(Incoming::new(accepted.fd, accepted.session, buffer, peek));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(token(at, lane, Direction::In));
-        outgoing::keep_alive(incoming.fd()).map_err(|_| "it cannot be kept alive")?;
+        keep_alive(incoming.fd(), outgoing::SILENCE_MAX).map_err(|_| "it cannot be kept alive")?;
         epoll::add(&self.epoll, incoming.fd(), data, flags).map_err(|_| "it cannot be polled")?;
         *slot = Some(incoming);
         Ok(())
@@ -276,6 +279,7 @@ impl TcpTransport {
 
     /// Opens the pipe on `lane` to a peer.
     fn open(&mut self, at: usize, lane: Lane) {
+        let descriptors_max = PIPES_PER_PEER * self.peers.len() as u64;
         let peer = &mut self.peers[at];
         let hello = Hello {
             communicator: self.communicator,
@@ -287,7 +291,7 @@ impl TcpTransport {
             to: peer.rank,
             tag: 0,
         };
-        let outgoing = Outgoing::open(hello, &peer.addresses);
+        let outgoing = Outgoing::open(hello, &peer.addresses, descriptors_max);
         peer.outgoing[lane as usize] = Some(Box::new(outgoing));
         self.watch_outgoing(at, lane as usize);
     }

@@ -6,21 +6,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::frame::{self, HEADER_BYTES, Start};
 use super::sealing::Sealer;
 use crate::memory::{Span, send_spans};
-use crate::rendezvous::{Address, Dial, HandshakeError, Hello, JobKey, Listener};
+use crate::rendezvous::keepalive::keep_alive;
+use crate::rendezvous::{Address, Dial, HandshakeError, Hello, JobKey, Listener, descriptors};
 use crate::transport::{FaultKind, FrameHeader};
 
 /// How often a connection that broke before it was complete is opened anew: the peer drops one
 /// whose proof it has waited for too long, which says nothing about the pipe.
 const DIALS_MAX: u32 = 8;
-/// A host that is gone without a word is noticed after 10 s + 4 times 5 s without traffic.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_PROBES: u32 = 4;
+/// A host that is gone without a word is noticed after this long without traffic. (What is sent and
+/// not taken is another matter: a peer may be busy and leave its window closed; how long to wait for
+/// such a peer is for the deadline of the operation to say.)
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a goodbye that found the pipe full may wait for room.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -50,6 +51,8 @@ pub(super) struct Outgoing {
     hello: Hello,
     addresses: Vec<SocketAddr>,
     dials: u32,
+    /// Descriptors that all pipes of the communicator may take together.
+    descriptors_max: u64,
     state: State,
     /// Header bytes of the current frame that have been sent.
     header_sent: usize,
@@ -60,11 +63,12 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Starts to connect to the first of the peer's addresses that works.
-    pub(super) fn open(hello: Hello, addresses: &[SocketAddr]) -> Self {
+    pub(super) fn open(hello: Hello, addresses: &[SocketAddr], descriptors_max: u64) -> Self {
         let mut outgoing = Self {
             hello,
             addresses: addresses.to_vec(),
             dials: 0,
+            descriptors_max,
             state: State::Broken(FaultKind::Lost("it has no address".to_owned())),
             header_sent: 0,
             writable: false,
@@ -86,6 +90,12 @@ impl Outgoing {
                 Err(error) => {
                     self.next_address();
                     self.state = unreachable(address, &error);
+                    // That says nothing about the peer, and no other address helps.
+                    if let Some(lack) = descriptors::lack(&error, self.descriptors_max) {
+                        let reason = format!("cannot connect to {address}: {lack}");
+                        self.state = State::Broken(FaultKind::System(reason));
+                        return;
+                    }
                 }
             }
         }
@@ -185,7 +195,7 @@ impl Outgoing {
             return Noticed::Nothing;
         };
         let (fd, session) = dial.into_parts();
-        match keep_alive(fd.as_fd()) {
+        match keep_alive(fd.as_fd(), SILENCE_MAX) {
             Ok(()) => {
                 self.state = State::Open(fd, session.map(|keys| Box::new(Sealer::new(keys))));
                 Noticed::Nothing
@@ -312,14 +322,4 @@ fn broken(reason: impl ToString) -> State {
 
 fn unreachable(address: SocketAddr, error: &io::Error) -> State {
     broken(format!("cannot connect to {address}: {error}"))
-}
-
-/// Notices a peer whose host is gone. TCP_USER_TIMEOUT is left alone: it would also end
-/// connections to a peer that is merely busy and leaves its window closed (tcp(7)); how long to
-/// wait for such a peer is for the deadline of the operation to say.
-pub(super) fn keep_alive(fd: impl AsFd + Copy) -> Result<(), Errno> {
-    sockopt::set_socket_keepalive(fd, true)?;
-    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES)
 }

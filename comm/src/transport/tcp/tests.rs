@@ -424,7 +424,7 @@ fn a_connection_that_breaks_during_the_handshake_is_opened_again() {
         to: 0,
         tag: 0,
     };
-    let mut outgoing = Outgoing::open(hello, &[address]);
+    let mut outgoing = Outgoing::open(hello, &[address], 6);
     let mut redials = 0;
     while hang_up_on(&moody, &mut outgoing, &job[0]) == Noticed::Redialed {
         redials += 1;
@@ -432,7 +432,7 @@ fn a_connection_that_breaks_during_the_handshake_is_opened_again() {
     assert_eq!(redials, 7);
     assert!(outgoing.is_broken());
     // With a second address the pipe comes about there.
-    let mut outgoing = Outgoing::open(hello, &[address, job[0].members[0].addresses[0]]);
+    let mut outgoing = Outgoing::open(hello, &[address, job[0].members[0].addresses[0]], 6);
     for _ in 0..8 {
         assert_eq!(hang_up_on(&moody, &mut outgoing, &job[0]), Noticed::Redialed);
     }
