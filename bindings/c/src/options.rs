@@ -108,7 +108,6 @@ pub(crate) unsafe fn options(at: *const syncline_options_t) -> Outcome<Options> 
             0 => defaults.flight_records,
             records => records as usize,
         },
-        ..defaults
     })
 }
 

@@ -93,7 +93,7 @@ impl Multidial {
             match started {
                 Ok(dial) => self.dials.push((address, dial)),
                 Err(error) => {
-                    self.lack = descriptors::lack(&error, 1).or(self.lack.take());
+                    self.lack = descriptors::lack(&error, 1).or_else(|| self.lack.take());
                     self.failures.push(describe(&address, &HandshakeError::Io(error)));
                 }
             }
