@@ -152,6 +152,7 @@ impl Calls {
                 label: &label,
                 segments,
                 window: 2,
+                cache_bytes: usize::MAX,
             };
             match prepare(&recipe) {
                 Ok(Prepared { contract, program, meta }) => (contract, program, meta),

@@ -42,6 +42,8 @@ pub(super) struct Planner {
     tcp_only: bool,
     /// Processors that the ranks of a host have together, on the host with the fewest per rank.
     cpus_per_host: u32,
+    /// This rank's share of its host's last-level cache, which ranks need not agree on.
+    cache_bytes: usize,
     /// Scratch slots of the neediest rank: work and stage, by algorithm and shape.
     slots: Mutex<HashMap<(usize, Shape), Slots>>,
 }
@@ -114,6 +116,7 @@ impl Planner {
             algorithms,
             constants,
             cpus_per_host: place::cpus_per_host(members),
+            cache_bytes: place::cache_bytes(members, me),
             topology,
             tcp_only: options.transport == TransportChoice::Tcp,
             slots: Mutex::default(),
@@ -122,6 +125,10 @@ impl Planner {
 
     pub(super) const fn constants(&self) -> &Constants {
         &self.constants
+    }
+
+    pub(super) const fn cache_bytes(&self) -> usize {
+        self.cache_bytes
     }
 
     pub(super) const fn me(&self) -> Rank {

@@ -9,6 +9,9 @@ use crate::rendezvous::MemberInfo;
 /// Says that a rank is bound to no NUMA node.
 const UNBOUND: u32 = u32::MAX;
 
+/// The last-level cache of a host that does not tell.
+const CACHE_BYTES: u64 = 32 << 20;
+
 /// Where the processors begin in what a rank tells.
 const PROCESSORS_AT: usize = 8;
 
@@ -65,9 +68,20 @@ fn processors(members: &[MemberInfo], host: &MemberInfo) -> u32 {
 
 /// Whether this rank's host runs more ranks than its ranks have processors.
 pub(super) fn oversubscribed(members: &[MemberInfo], me: Rank) -> bool {
+    local_ranks(members, me) > processors(members, &members[me as usize]) as usize
+}
+
+/// How many ranks run on this rank's host.
+fn local_ranks(members: &[MemberInfo], me: Rank) -> usize {
     let mine = &members[me as usize];
-    let local = members.iter().filter(|member| member.same_host(mine)).count();
-    local > processors(members, mine) as usize
+    members.iter().filter(|member| member.same_host(mine)).count()
+}
+
+/// This rank's share of its host's last-level cache, in bytes.
+pub(super) fn cache_bytes(members: &[MemberInfo], me: Rank) -> usize {
+    let host = Host::discover();
+    let bytes = host.caches.last().map_or(CACHE_BYTES, |last| last.bytes);
+    usize::try_from(bytes).unwrap_or(usize::MAX) / local_ranks(members, me).max(1)
 }
 
 /// Processors of the host that has the fewest.

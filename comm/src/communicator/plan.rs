@@ -113,6 +113,7 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         label: &choice.decision.winner.name,
         segments: choice.segments,
         window: choice.window,
+        cache_bytes: planner.cache_bytes(),
     })?;
     Ok(Plan { request: request.clone(), in_place, contract, program, choice, meta })
 }

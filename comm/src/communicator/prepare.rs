@@ -27,6 +27,8 @@ pub(crate) struct Recipe<'a> {
     pub(crate) segments: u32,
     /// Segments whose scratch memory exists at a time.
     pub(crate) window: u32,
+    /// What the caches hold of this rank's data: results of larger calls go around them.
+    pub(crate) cache_bytes: usize,
 }
 
 /// A call, compiled.
@@ -59,7 +61,8 @@ pub(crate) fn prepare(recipe: &Recipe<'_>) -> Result<Prepared> {
         dtype: request.dtype,
         op: operator(request),
         placement,
-    })?;
+    })?
+    .streaming_beyond(recipe.cache_bytes);
     let meta = OpMeta {
         description: describe(request, recipe.label, recipe.segments),
         sequence: 0,

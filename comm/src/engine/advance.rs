@@ -1,11 +1,13 @@
 //! Moves one task as far as its pipes and its data allow.
 
+use super::executor::OpMeta;
 use super::failure::Failure;
-use super::program::Kind;
+use super::program::{Code, Kind, Loc, Piece, Program};
 use super::task::{Cursor, Memory, Moving, Task};
 use super::wires::{Direction, PARTS_MAX, Wires};
-use crate::memory::Span;
-use crate::transport::FrameHeader;
+use crate::error::Rank;
+use crate::memory::{Span, SpanMut, drain_streams};
+use crate::transport::{Fault, FrameHeader, Lane, Transport};
 
 /// Frames one pipe may move before the others get their turn.
 const FRAMES_PER_TURN: usize = 4;
@@ -95,32 +97,10 @@ impl Moving<'_> {
         Ok(false)
     }
 
-    /// Checks that a frame continues the message of `step`; its payload bytes. None: the peer has
-    /// stopped and only shows its call, because that differs from what came from here later. It
-    /// is finding out who is to blame, and will tell.
-    fn accept(&self, step: u32, peer: u32, got: &FrameHeader) -> Result<Option<usize>, Failure> {
-        let meta = self.meta;
-        // Left out by `cargo xtask icount` alone, to learn what it costs.
-        let differs = cfg!(not(syncline_no_fingerprint)) && got.fingerprint != meta.fingerprint;
-        if differs || got.sequence != meta.sequence as u32 {
-            return Err(Failure::Mismatch { peer, got: *got });
-        }
-        let code = self.code(step);
-        let width = code.wire().width;
-        let progress = &self.steps[step as usize];
-        let missing = (code.elements - progress.done) * width;
-        let bytes = got.payload_bytes as usize;
-        if bytes == 0 && missing > 0 {
-            return Ok(None);
-        }
-        if bytes > missing || !bytes.is_multiple_of(width) {
-            let reason = format!(
-                "a frame of {bytes} bytes where a message has {missing} bytes to come; do both \
-                 ranks pass the same counts?"
-            );
-            return Err(Failure::Size { peer, reason });
-        }
-        Ok(Some(bytes))
+    /// Checks that a frame continues the message of `step`, see [`check`].
+    fn accept(&self, step: u32, peer: Rank, got: &FrameHeader) -> Result<Option<usize>, Failure> {
+        let left = self.code(step).elements - self.steps[step as usize].done;
+        check(self.meta, self.code(step), left, (peer, got))
     }
 
     /// Moves payload of the open frame to where it belongs; `true` when something moved.
@@ -196,13 +176,22 @@ impl Moving<'_> {
         let split = progress.split_bytes;
         let loc = self.piece(step).dst.add(progress.in_piece * width + split);
         let room_bytes = (room * width - split).min(cursor.frame);
-        let bytes = wires.reach(peer).read(lane, peer, self.memory.write(loc, room_bytes))?;
+        let dst = self.memory.write(loc, room_bytes);
+        let bytes = match self.streams(step) {
+            false => wires.reach(peer).read(lane, peer, dst)?,
+            true => stream_arrived(wires.reach(peer), (lane, peer), dst)?,
+        };
         let whole = (split + bytes) / width;
         self.steps[step as usize].split_bytes = (split + bytes) % width;
         if whole > 0 {
             self.advance(step, whole);
         }
         Ok(bytes)
+    }
+
+    /// Whether what `step` writes goes around the caches.
+    fn streams(&self, step: u32) -> bool {
+        self.program.streams && self.code(step).settles
     }
 
     /// Sends what one pipe takes; `true` when the task is done with the pipe.
@@ -321,28 +310,95 @@ impl Moving<'_> {
     /// Computes the next `elements` of `step`, which lie in its current piece. `received` is the
     /// second operand of a receiving reduction.
     fn combine(&mut self, step: u32, elements: usize, received: Option<Span>) {
-        let code = self.code(step);
-        let piece = self.piece(step);
         let inside = self.steps[step as usize].in_piece;
-        let read = |loc: super::program::Loc, width: usize| {
-            self.memory.read(loc.add(inside * width), elements * width)
-        };
-        let to = piece.dst.add(inside * code.dst.width);
-        let dst = self.memory.write(to, elements * code.dst.width);
-        let a = read(piece.a, code.a.width);
-        let Some(reducer) = &self.program.reducer else {
-            dst.copy_from(a);
-            return;
-        };
+        let part = (self.piece(step), inside, elements);
+        combine(self.program, self.memory, self.code(step), part, received);
+    }
+}
+
+/// Checks that a frame continues the message of a step that has `left` elements to come; its
+/// payload bytes. None: the peer has stopped and only shows its call, because that differs from
+/// what came from here later. It is finding out who is to blame, and will tell.
+#[inline]
+pub(super) fn check(
+    meta: &OpMeta,
+    code: &Code,
+    left: usize,
+    (peer, got): (Rank, &FrameHeader),
+) -> Result<Option<usize>, Failure> {
+    // Left out by `cargo xtask icount` alone, to learn what it costs.
+    let differs = cfg!(not(syncline_no_fingerprint)) && got.fingerprint != meta.fingerprint;
+    if differs || got.sequence != meta.sequence as u32 {
+        return Err(Failure::Mismatch { peer, got: *got });
+    }
+    let width = code.wire().width;
+    let missing = left * width;
+    let bytes = got.payload_bytes as usize;
+    if bytes == 0 && missing > 0 {
+        return Ok(None);
+    }
+    if bytes > missing || !bytes.is_multiple_of(width) {
+        let reason = format!(
+            "a frame of {bytes} bytes where a message has {missing} bytes to come; do both \
+             ranks pass the same counts?"
+        );
+        return Err(Failure::Size { peer, reason });
+    }
+    Ok(Some(bytes))
+}
+
+/// Computes `elements` of a step from element `inside` of `piece` on. `received` is the second
+/// operand of a receiving reduction.
+#[inline]
+pub(super) fn combine(
+    program: &Program,
+    memory: &Memory,
+    code: &Code,
+    (piece, inside, elements): (&Piece, usize, usize),
+    received: Option<Span>,
+) {
+    let read = |loc: Loc, width: usize| memory.read(loc.add(inside * width), elements * width);
+    let dst = memory.write(piece.dst.add(inside * code.dst.width), elements * code.dst.width);
+    let a = read(piece.a, code.a.width);
+    let Some(reducer) = &program.reducer else {
+        dst.copy_from(a);
+        return;
+    };
+    let b = || received.unwrap_or_else(|| read(piece.b, code.b.width));
+    if program.streams && code.settles {
+        let a = (a, code.a.format);
         match code.kind {
-            Kind::Copy => reducer.copy(dst, code.dst.format, a, code.a.format),
-            Kind::Scale => reducer.premul(dst, a),
-            _ => {
-                let b = received.unwrap_or_else(|| read(piece.b, code.b.width));
-                reducer.combine(dst, code.dst.format, a, code.a.format, b, code.b.format);
+            Kind::Copy => return reducer.copy_streaming(dst, a.0, a.1),
+            Kind::Reduce | Kind::RecvReduce => {
+                return reducer.combine_streaming(dst, a, (b(), code.b.format));
             }
+            _ => {}
         }
     }
+    match code.kind {
+        Kind::Copy => reducer.copy(dst, code.dst.format, a, code.a.format),
+        Kind::Scale => reducer.premul(dst, a),
+        _ => reducer.combine(dst, code.dst.format, a, code.a.format, b(), code.b.format),
+    }
+}
+
+/// As [`Transport::read`], around the caches where the transport shows what came.
+fn stream_arrived(
+    transport: &mut dyn Transport,
+    (lane, peer): (Lane, Rank),
+    dst: SpanMut,
+) -> Result<usize, Fault> {
+    if !transport.limits(peer).in_place {
+        return transport.read(lane, peer, dst);
+    }
+    let shown = transport.view(lane, peer, 0)?;
+    let bytes = shown.len().min(dst.len());
+    if bytes > 0 {
+        dst.stream_from(shown.cut(0, bytes));
+        drain_streams();
+        transport.consume(lane, peer, bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Collects the parts of the open frame, always the same ones for the same frame.

@@ -19,6 +19,7 @@ impl Engine {
 
     /// Announces a sleep to every transport.
     pub(super) fn arm(&mut self, how: Sleep) {
+        self.leave_express();
         self.recorder.count_sleep();
         for transport in self.transports_mut() {
             transport.arm(how);

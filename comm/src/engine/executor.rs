@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::advance::advance;
 use super::completion::Completion;
 use super::description::{Description, Operation};
+use super::express::Express;
 use super::failure::{Failure, Judge, Names, Trouble, TroubleKind};
 use super::program::Program;
 use super::recorder::{OpRecord, OpState, Recorder};
@@ -100,6 +101,8 @@ pub struct TaskId {
 pub struct Engine {
     names: Names,
     pub(super) wires: Wires,
+    /// The one running task, while its steps are walked straight through.
+    pub(super) express: Option<Express>,
     arena: Arena,
     pub(super) tasks: Vec<Task>,
     free: Vec<u32>,
@@ -113,7 +116,7 @@ pub struct Engine {
     /// What was under way when this engine broke.
     pub(super) wreck: Vec<OpRecord>,
     /// What this rank saw go wrong, as the error of last resort.
-    trouble: Option<Error>,
+    pub(super) trouble: Option<Error>,
     /// Why this engine takes no more work, while what runs may still end well.
     doom: Option<Error>,
     /// Why everything here has ended.
@@ -155,6 +158,7 @@ impl Engine {
         Ok(Self {
             names: Names { me: rank, peers },
             wires: Wires::new(transports, &routes),
+            express: None,
             arena: Arena::new(config.staging_bytes_max),
             tasks: Vec::new(),
             free: Vec::new(),
@@ -193,8 +197,19 @@ impl Engine {
         let Buffers { input, output } = buffers;
         let memory = Memory { input, output, scratch: SpanMut::EMPTY };
         let task = &mut self.tasks[slot as usize];
-        task.load(program, *meta, memory, &mut self.wires);
+        task.assign(program, meta, memory);
         let generation = task.generation;
+        if self.may_express(slot) {
+            let task = &mut self.tasks[slot as usize];
+            task.record = self.recorder.begin(meta, OpState::Running);
+            task.life = Life::Running;
+            self.running.push(slot);
+            self.express = Some(Express::new(slot));
+            return Ok(TaskId { slot, generation });
+        }
+        self.leave_express();
+        let task = &mut self.tasks[slot as usize];
+        task.load(&mut self.wires);
         if self.trouble.is_some() {
             task.record = self.recorder.begin(meta, OpState::Running);
             task.life = Life::Running;
@@ -253,6 +268,9 @@ impl Engine {
     pub fn poll(&mut self) -> bool {
         self.recorder.count_turn();
         self.wires.progress();
+        if let Some(express) = self.express {
+            return self.walk(express);
+        }
         let mut moved = false;
         let mut index = 0;
         while index < self.running.len() {
@@ -309,7 +327,7 @@ impl Engine {
         self.tasks.get_mut(id.slot as usize).filter(|task| task.generation == id.generation)
     }
 
-    fn end(&mut self, slot: u32, result: Result<()>) {
+    pub(super) fn end(&mut self, slot: u32, result: Result<()>) {
         let task = &mut self.tasks[slot as usize];
         task.life = Life::Free;
         let state = if result.is_ok() { OpState::Done } else { OpState::Failed };
@@ -337,6 +355,7 @@ impl Engine {
     /// The peers that operation `id` waits for; when it only waits for older operations, the
     /// peers those wait for.
     pub fn waits_for(&mut self, id: TaskId) -> Vec<Peer> {
+        self.leave_express();
         let mut ranks = Vec::new();
         let others = self.running.iter().chain(&self.stopped).copied();
         for slot in [id.slot].into_iter().chain(others) {
@@ -350,7 +369,8 @@ impl Engine {
     }
 
     /// A number that changes whenever an operation moves.
-    pub(crate) fn mark(&self) -> u64 {
+    pub(crate) fn mark(&mut self) -> u64 {
+        self.leave_express();
         let done = |slot: &u32| {
             let task = &self.tasks[*slot as usize];
             let inside = |cursor: &Cursor| (cursor.accepted + cursor.frame) as u64;
@@ -411,7 +431,8 @@ impl Engine {
         self.broken.as_ref()
     }
 
-    fn fail(&mut self, slot: u32, failure: Failure) {
+    pub(super) fn fail(&mut self, slot: u32, failure: Failure) {
+        self.leave_express();
         if let Failure::Mismatch { peer, .. } = &failure {
             self.show_header(slot, *peer);
         }
@@ -429,6 +450,7 @@ impl Engine {
     /// rank: where roots or lanes differ, nobody may ever wait for what the other sends.
     #[cold]
     pub(super) fn find_strays(&mut self) {
+        self.leave_express();
         if self.running.is_empty() {
             return;
         }
@@ -447,6 +469,7 @@ impl Engine {
     /// Stops all operations until it is known why one cannot go on; `error` is what it looks like
     /// from here.
     fn stop(&mut self, meta: &OpMeta, error: Error, kind: TroubleKind) {
+        self.leave_express();
         tracing::debug!(rank = self.names.me, %error, "an operation cannot go on");
         self.stopped = self.running.drain(..).chain(self.queued.drain(..)).collect();
         self.trouble = Some(error);
@@ -472,6 +495,7 @@ impl Engine {
 
     /// Ends every task with `error`.
     fn break_with(&mut self, error: &Error) {
+        self.leave_express();
         tracing::debug!(rank = self.names.me, %error, "communicator failed");
         self.broken = Some(error.clone());
         self.keep_wreck();

@@ -14,6 +14,7 @@ mod completion;
 mod description;
 mod drive;
 mod executor;
+mod express;
 mod failure;
 #[cfg(all(test, syncline_loom))]
 mod model;

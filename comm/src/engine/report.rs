@@ -10,6 +10,7 @@ use crate::transport::{FrameHeader, Lane};
 impl Engine {
     /// Where this rank is in operation `key`.
     pub fn report(&mut self, key: OpKey) -> OpReport {
+        self.leave_express();
         if let Some(slot) = self.find(key) {
             let waits_for = self.held_up_by(slot);
             let meta = &self.tasks[slot as usize].meta;
@@ -45,6 +46,7 @@ impl Engine {
 
     /// The last operations, oldest first; those under way with what they wait for.
     pub fn records(&mut self) -> Vec<OpRecord> {
+        self.leave_express();
         let mut records: Vec<(u64, OpRecord)> = self.recorder.iter().collect();
         for slot in self.under_way() {
             let serial = self.tasks[slot as usize].record.serial();
@@ -82,6 +84,7 @@ impl Engine {
 
     /// Keeps what every operation under way waits for, before it is ended by an error.
     pub(super) fn keep_wreck(&mut self) {
+        self.leave_express();
         let wreck = self.under_way().into_iter().map(|slot| {
             let unfinished = Some(self.unfinished(slot));
             let serial = self.tasks[slot as usize].record.serial();
@@ -133,6 +136,7 @@ impl Engine {
 
     /// The oldest operation under way, and whom it waits for.
     pub(crate) fn oldest_unfinished(&mut self) -> Option<(OpKey, Vec<Rank>)> {
+        self.leave_express();
         let serial = |slot: &u32| self.tasks[*slot as usize].record.serial();
         let oldest = self.under_way().into_iter().min_by_key(serial)?;
         let key = OpKey::of(&self.tasks[oldest as usize].meta);

@@ -126,16 +126,22 @@ impl Task {
         }
     }
 
-    /// Prepares the slot for a run of `program`, and queues for its pipes.
-    pub(super) fn load(
-        &mut self,
-        program: &Arc<Program>,
-        meta: OpMeta,
-        memory: Memory,
-        wires: &mut Wires,
-    ) {
+    /// Takes on a run of `program`; [`Self::load`] is to follow, unless the steps are walked
+    /// straight through.
+    #[inline]
+    pub(super) fn assign(&mut self, program: &Arc<Program>, meta: &OpMeta, memory: Memory) {
+        self.meta = *meta;
+        self.memory = memory;
+        if !Arc::ptr_eq(&self.program, program) {
+            self.program = Arc::clone(program);
+        }
+    }
+
+    /// Prepares the slot for the run that it took on, and queues for its pipes.
+    pub(super) fn load(&mut self, wires: &mut Wires) {
         use super::wires::Direction::{Recv, Send};
-        let lane = meta.lane;
+        let lane = self.meta.lane;
+        let program = &*self.program;
         self.steps.clear();
         self.steps.extend(program.steps.iter().map(|code| Progress {
             piece: code.pieces,
@@ -164,11 +170,45 @@ impl Task {
             self.steps[local as usize].queued = true;
         }
         self.locals_left = program.locals.len();
-        self.meta = meta;
-        self.memory = memory;
-        if !Arc::ptr_eq(&self.program, program) {
-            self.program = Arc::clone(program);
+    }
+
+    /// Records that a step which was walked is done.
+    pub(super) fn skip(&mut self, step: u32, wires: &mut Wires) {
+        let Code { kind, peer, elements, .. } = self.program.steps[step as usize];
+        self.moving().advance(step, elements);
+        let (cursors, direction) = match kind {
+            Kind::Send => (&mut self.sends, Direction::Send),
+            Kind::Recv | Kind::RecvReduce => (&mut self.recvs, Direction::Recv),
+            Kind::Copy | Kind::Reduce | Kind::Scale => {
+                self.locals_left -= 1;
+                return;
+            }
+        };
+        cursors.retain_mut(|cursor| {
+            cursor.at += u32::from(cursor.peer == peer);
+            let left = cursor.at < cursor.end;
+            if !left {
+                wires.pass_turn(self.meta.lane, peer, direction);
+            }
+            left
+        });
+    }
+
+    /// Records that `bytes` of the message of `step`, which is the next on its pipe, are sent.
+    pub(super) fn skip_part(&mut self, step: u32, bytes: usize) {
+        let Code { peer, elements, a, pieces, .. } = self.program.steps[step as usize];
+        for cursor in self.sends.iter_mut().filter(|cursor| cursor.peer == peer) {
+            cursor.open = true;
+            cursor.frame = elements;
+            cursor.accepted = bytes;
+            cursor.start = (pieces, 0);
         }
+        self.moving().advance(step, bytes / a.width);
+    }
+
+    fn moving(&mut self) -> Moving<'_> {
+        let Self { program, meta, memory, steps, ready, .. } = self;
+        Moving { program, meta, memory, steps, ready }
     }
 
     /// Whether every step is done.

@@ -13,6 +13,7 @@ mod kernel;
 mod op;
 mod ops;
 mod reducer;
+mod streaming;
 #[cfg(test)]
 mod tests;
 

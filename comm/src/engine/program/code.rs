@@ -82,6 +82,8 @@ pub(in crate::engine) struct Code {
     pub(in crate::engine) dst: Stored,
     pub(in crate::engine) a: Stored,
     pub(in crate::engine) b: Stored,
+    /// It writes results of the call that no step reads.
+    pub(in crate::engine) settles: bool,
 }
 
 impl Code {

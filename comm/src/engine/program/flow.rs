@@ -3,7 +3,7 @@
 //! Every memory is an ordered map of disjoint byte ranges; each remembers who wrote it last and
 //! who has read it since. A new access looks up what it overlaps, and waits for exactly that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::code::{Code, Edge, Kind, Loc, Mem};
 
@@ -42,6 +42,8 @@ impl Region {
 pub(super) struct Flow {
     output: BTreeMap<usize, Region>,
     scratch: BTreeMap<usize, Region>,
+    /// Steps of which another step reads what they wrote.
+    read_from: BTreeSet<u32>,
 }
 
 /// An operand of a step: `elements` of `width` bytes at `loc`, from its element `element` on.
@@ -56,12 +58,15 @@ pub(super) struct Operand {
 impl Flow {
     /// Records that `step` reads `operand`, and appends what it waits for.
     pub(super) fn read(&mut self, step: u32, operand: Operand, edges: &mut Vec<Edge>) {
+        let mut read_from = std::mem::take(&mut self.read_from);
         self.access(operand, |first, region| {
             wait(edges, step, operand, (first, region), region.writer);
+            read_from.extend(region.writer.map(|writer| writer.step).filter(|&w| w != step));
             if region.readers.last().is_none_or(|reader| reader.step != step) {
                 region.readers.push(Access { step, element: first });
             }
         });
+        self.read_from = read_from;
     }
 
     /// Records that `step` writes `operand`, and appends what it waits for.
@@ -81,6 +86,11 @@ impl Flow {
         }
         let writer = Some(Access { step, element: operand.element });
         map.insert(start, Region { end, width: operand.width, writer, readers: Vec::new() });
+    }
+
+    /// Whether a step reads what `step` wrote.
+    pub(super) fn is_read(&self, step: u32) -> bool {
+        self.read_from.contains(&step)
     }
 
     fn range(&mut self, operand: Operand) -> Option<(&mut BTreeMap<usize, Region>, usize, usize)> {

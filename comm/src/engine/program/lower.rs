@@ -58,6 +58,7 @@ pub(super) fn compile(call: &Compile<'_>) -> Result<Program> {
     program.scratch_bytes = layout.scratch_bytes;
     program.input_bytes = layout.caller_bytes(Mem::Input);
     program.output_bytes = layout.caller_bytes(Mem::Output);
+    program.express = program.express_order();
     Ok(program)
 }
 
@@ -86,6 +87,7 @@ pub(super) fn message(kind: Kind, peer: Rank, bytes: usize) -> Program {
         dst: stored,
         a: stored,
         b: stored,
+        settles: kind == Kind::Recv,
     };
     let piece = Piece { elements: bytes, dst: loc(Mem::Output), a: loc(Mem::Input), b: Loc::NONE };
     Program {
@@ -98,6 +100,8 @@ pub(super) fn message(kind: Kind, peer: Rank, bytes: usize) -> Program {
         wake_starts: vec![0, 0],
         wakes: Vec::new(),
         reducer: None,
+        streams: false,
+        express: Vec::new(),
         scratch_bytes: 0,
         input_bytes: if kind == Kind::Send { bytes } else { 0 },
         output_bytes: if kind == Kind::Recv { bytes } else { 0 },
@@ -275,6 +279,7 @@ impl Lower {
             dst,
             a,
             b,
+            settles: false,
         };
         code.edges = self.edges_of(step, &code)?;
         self.steps.push(code);
@@ -316,7 +321,29 @@ impl Lower {
         Ok((first, index(self.edges.len())?))
     }
 
-    fn finish(self, reducer: Option<Reducer>) -> Result<Program> {
+    /// Finds the steps that write results which no step reads, nor had read before: those are in
+    /// a cache.
+    fn settle(&mut self) {
+        for (step, code) in (0..).zip(&mut self.steps) {
+            let pieces = self.pieces[code.pieces as usize..].iter();
+            let mut left = code.elements;
+            let mut own = pieces.take_while(|piece| {
+                let more = left > 0;
+                left = left.saturating_sub(piece.elements);
+                more
+            });
+            let fresh = |piece: &Piece| {
+                piece.dst.mem == Mem::Output && piece.dst != piece.a && piece.dst != piece.b
+            };
+            code.settles = code.kind != Kind::Send
+                && code.dst.format == Format::Data
+                && own.all(fresh)
+                && !self.flow.is_read(step);
+        }
+    }
+
+    fn finish(mut self, reducer: Option<Reducer>) -> Result<Program> {
+        self.settle();
         let mut queue = Vec::new();
         let mut links = Vec::with_capacity(self.links.len());
         let mut by_first_step: Vec<_> = self.links.into_iter().collect();
@@ -356,6 +383,8 @@ impl Lower {
             wake_starts,
             wakes: wake_pairs.into_iter().map(|(_, local)| local).collect(),
             reducer,
+            streams: false,
+            express: Vec::new(),
             scratch_bytes: 0,
             input_bytes: 0,
             output_bytes: 0,

@@ -5,6 +5,7 @@
 //! by byte range, whose progress it must stay behind. Nothing here touches memory or a wire.
 
 mod code;
+mod express;
 mod flow;
 mod fuse;
 mod layout;
@@ -66,6 +67,10 @@ pub struct Program {
     pub(super) wake_starts: Vec<u32>,
     pub(super) wakes: Vec<u32>,
     pub(super) reducer: Option<Reducer>,
+    /// Results that no step reads go around the caches.
+    pub(super) streams: bool,
+    /// Every step, in an order to walk them straight through; empty where that is not worth it.
+    pub(super) express: Vec<u32>,
     scratch_bytes: usize,
     input_bytes: usize,
     output_bytes: usize,
@@ -79,6 +84,14 @@ impl Program {
     /// output cannot lie as `placement` says.
     pub fn compile(call: &Compile<'_>) -> Result<Self> {
         lower::compile(call)
+    }
+
+    /// Has results go around the caches when input and output take more than `bytes_max`, which
+    /// is what the caches hold of them.
+    #[must_use]
+    pub const fn streaming_beyond(mut self, bytes_max: usize) -> Self {
+        self.streams = self.input_bytes + self.output_bytes > bytes_max;
+        self
     }
 
     /// A program of one message: `bytes` go to `peer`, from the input.

@@ -1,7 +1,7 @@
 //! Every algorithm, collective, rank count, type, operator, size and placement against an
 //! obvious oracle.
 
-use super::super::{Buffers, Compile, Lengths, Placement, Program, Sizes};
+use super::super::{Buffers, Compile, Lengths, OpKey, Placement, Program, Sizes};
 use super::{Pipes, Random, drive, engines, meta, shared};
 use crate::error::Rank;
 use crate::memory::testing::{span, span_mut};
@@ -254,8 +254,11 @@ impl Case {
     fn run(&self, algorithm: &dyn Algorithm, seed: u64) {
         let mut random = Random::new(seed);
         let tiny = random.below(2) == 0;
+        // Small operations on wide pipes are walked straight through.
+        let lane = if random.below(2) == 0 { Lane::Small } else { Lane::Bulk };
+        let streaming_beyond = if random.below(2) == 0 { 0 } else { usize::MAX };
         let pipes = Pipes {
-            frame_bytes: 1 + random.below(64),
+            frame_bytes: 1 + random.below(if lane == Lane::Small { 4096 } else { 64 }),
             capacity_bytes: if tiny { 8 + random.below(24) } else { 1 << 20 },
         };
         let mut engines = engines(self.shape.ranks, pipes);
@@ -270,13 +273,22 @@ impl Case {
             .collect();
         let mut ids = Vec::new();
         for (rank, engine) in self.ranks().zip(&mut engines) {
-            let program = shared(self.compile(algorithm, rank));
+            let program = self.compile(algorithm, rank).streaming_beyond(streaming_beyond);
+            let program = shared(program);
             let output = span_mut(&mut outputs[rank as usize]);
             let buffers = match in_place {
                 true => Buffers::in_place(output),
                 false => Buffers::separate(span(&inputs[rank as usize]), output),
             };
-            ids.push(engine.submit(&program, buffers, &meta(3, Lane::Bulk)).unwrap());
+            ids.push(engine.submit(&program, buffers, &meta(3, lane)).unwrap());
+        }
+        // Whoever asks how an operation is makes it go on the general way.
+        for _ in 0..random.below(4 * engines.len()) {
+            let rank = random.below(engines.len());
+            engines[rank].poll();
+            if random.below(8) == 0 {
+                engines[rank].report(OpKey::Collective(3));
+            }
         }
         drive(&mut engines, &mut random, |all| all.iter().all(super::Engine::is_idle));
         for (rank, engine) in self.ranks().zip(&mut engines) {

@@ -73,7 +73,7 @@ fn drive(engines: &mut [Engine], random: &mut Random, mut done: impl FnMut(&mut 
     while !done(engines) {
         let index = random.below(engines.len());
         idle = if engines[index].poll() { 0 } else { idle + 1 };
-        if idle > 64 * engines.len() {
+        if idle > 256 * engines.len() {
             let mut moved = false;
             for engine in &mut *engines {
                 moved |= engine.poll();
