@@ -13,6 +13,9 @@ mod doctor;
 mod event;
 mod explain;
 mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lab;
 mod launch;
 mod measure;
@@ -43,7 +46,8 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use failure::Outcome;
 
-fn main() -> ExitCode {
+/// The program.
+pub fn main() -> ExitCode {
     let outcome = Cli::try_parse().map_err(|error| usage::explain(&error)).and_then(|cli| {
         show_log(cli.verbose);
         dispatch(&cli)

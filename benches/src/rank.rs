@@ -27,9 +27,7 @@ pub(crate) fn own_plan() -> Outcome<(Plan, LaunchEnvironment)> {
     bind();
     let internal = || Failure::usage("this is for collbench itself; use `collbench run`");
     let plan = std::env::var(PLAN).map_err(|_| internal())?;
-    let plan: Plan = serde_json::from_str(&plan)
-        .map_err(|e| Failure::run(format!("the plan is not understood: {e}")))?;
-    Ok((plan, launched()?.ok_or_else(internal)?))
+    Ok((read_plan(&plan)?, launched()?.ok_or_else(internal)?))
 }
 
 /// Names this thread after its rank, for `top` and `ps` only.
@@ -37,6 +35,11 @@ pub(crate) fn give_name(rank: u32) {
     if let Ok(name) = std::ffi::CString::new(format!("collbench:{rank}")) {
         let _ = rustix::thread::set_name(&name);
     }
+}
+
+/// What [`PLAN`] says.
+pub(crate) fn read_plan(text: &str) -> Outcome<Plan> {
+    serde_json::from_str(text).map_err(|e| Failure::run(format!("the plan is not understood: {e}")))
 }
 
 /// Joins the job, measures, and reports if this is rank 0. The answer is the number of wrong

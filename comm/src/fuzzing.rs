@@ -51,54 +51,54 @@ fn control(data: &[u8]) {
 }
 
 /// Takes a fuzzer's bytes apart, from the front; zeroes when there are none left.
-pub(crate) struct Feed<'a>(&'a [u8]);
+pub struct Feed<'a>(&'a [u8]);
 
 impl<'a> Feed<'a> {
-    pub(crate) const fn new(data: &'a [u8]) -> Self {
+    pub const fn new(data: &'a [u8]) -> Self {
         Self(data)
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         let have = self.bytes(N);
         out[..have.len()].copy_from_slice(have);
         out
     }
 
-    pub(crate) fn u8(&mut self) -> u8 {
+    pub fn u8(&mut self) -> u8 {
         u8::from_le_bytes(self.array())
     }
 
-    pub(crate) fn u16(&mut self) -> u16 {
+    pub fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.array())
     }
 
-    pub(crate) fn u32(&mut self) -> u32 {
+    pub fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.array())
     }
 
-    pub(crate) fn u64(&mut self) -> u64 {
+    pub fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.array())
     }
 
     /// Up to `bytes_max` bytes.
-    pub(crate) fn bytes(&mut self, bytes_max: usize) -> &'a [u8] {
+    pub fn bytes(&mut self, bytes_max: usize) -> &'a [u8] {
         let (head, tail) = self.0.split_at(bytes_max.min(self.0.len()));
         self.0 = tail;
         head
     }
 
     /// A length byte and up to that many bytes.
-    pub(crate) fn chunk(&mut self) -> &'a [u8] {
+    pub fn chunk(&mut self) -> &'a [u8] {
         let bytes = usize::from(self.u8());
         self.bytes(bytes)
     }
 
-    pub(crate) const fn rest(self) -> &'a [u8] {
+    pub const fn rest(self) -> &'a [u8] {
         self.0
     }
 }

@@ -3,27 +3,17 @@
 //! `corpus/TARGET.hex` holds small inputs that reach different parts of a parser, one per line,
 //! found by libFuzzer and minimized by it; `cargo test` replays them. `cargo xtask fuzz TARGET`
 //! goes on from there.
-
-mod files;
-#[path = "../../benches/src/npy.rs"]
-#[expect(dead_code, reason = "collbench uses all of it")]
-mod npy;
-#[path = "../../benches/src/lab/rate.rs"]
-#[cfg_attr(not(test), expect(dead_code, reason = "collbench uses all of it"))]
-mod rate;
-#[path = "../../benches/src/size.rs"]
-#[cfg_attr(not(test), expect(dead_code, reason = "collbench uses all of it"))]
-mod size;
+//!
+//! Targets stand beside what they try out. Programs and the C interface are built as libraries
+//! for this, see `collbench/` and `c/` here.
 
 use syncline::fuzzing::Target;
 
-/// Targets over what files and command lines hold.
-const OWN: &[Target] =
-    &[("tuning", files::tuning), ("npy", files::npy), ("command_line", files::command_line)];
-
 /// All targets.
 pub fn targets() -> impl Iterator<Item = Target> {
-    syncline::fuzzing::TARGETS.iter().chain(OWN).copied()
+    let rooms =
+        [syncline::fuzzing::TARGETS, collbench::fuzzing::TARGETS, syncline_c::fuzzing::TARGETS];
+    rooms.into_iter().flatten().copied()
 }
 
 /// The target of this name.
@@ -58,6 +48,28 @@ mod tests {
             for line in text.lines() {
                 let outcome = std::panic::catch_unwind(|| target(&bytes(line)));
                 assert!(outcome.is_ok(), "{name} fails on {line}");
+            }
+        }
+    }
+
+    /// The same on every run, so that no target rots unnoticed; the library's own do this beside
+    /// their code.
+    #[test]
+    fn every_target_takes_any_bytes() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            // xorshift64* (Vigna 2016).
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        };
+        for (_, target) in collbench::fuzzing::TARGETS.iter().chain(syncline_c::fuzzing::TARGETS) {
+            target(&[]);
+            for _ in 0..200 {
+                let bytes = (next() >> 55) as usize;
+                let data: Vec<u8> = (0..bytes).map(|_| (next() >> 40) as u8).collect();
+                target(&data);
             }
         }
     }

@@ -125,10 +125,20 @@ impl Fuzzer {
     /// One process over these targets. Ends with an error, and the input in `target/fuzz`, at the
     /// first finding.
     fn fuzz(&self, targets: &[&str], seconds: u32) -> Result<(), String> {
+        let tally = self.folder("tallies")?.join(targets.join("+"));
+        let outcome = self.run(targets, seconds, &tally);
+        if let Ok(text) = fs::read_to_string(&tally) {
+            print!("xtask: what each target got, up to the last second\n{text}");
+        }
+        outcome
+    }
+
+    fn run(&self, targets: &[&str], seconds: u32, tally: &Path) -> Result<(), String> {
         let artifacts = self.folder("findings")?;
         let mut command = self.command(&targets.join(","));
         command
-            .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+            .env("SYNCLINE_FUZZ_TALLY", tally)
+            .args(["-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1"])
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/{}-", artifacts.display(), targets.join("+")));
         let [only] = targets else {
@@ -170,7 +180,7 @@ impl Fuzzer {
         let merged = self.folder(&format!("merged/{name}"))?;
         entries(&merged)?.iter().try_for_each(|path| remove(path))?;
         let mut command = self.command(name);
-        command.args(["-merge=1", "-timeout=10"]).arg(&merged).arg(self.found(name)?);
+        command.args(["-merge=1", "-timeout=60"]).arg(&merged).arg(self.found(name)?);
         tools::run(&mut command)?;
         let mut inputs: Vec<Vec<u8>> =
             entries(&merged)?.iter().map(|path| read(path)).collect::<Result<_, _>>()?;

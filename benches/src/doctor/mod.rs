@@ -2,6 +2,8 @@
 //! waits for whom and where it started.
 
 mod diagnose;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod graph;
 mod read;
 mod show;

@@ -48,11 +48,18 @@ impl Group {
 
 /// Reads files, and of folders what the library wrote there.
 pub(super) fn read(paths: &[PathBuf]) -> Outcome<Vec<Group>> {
+    group(expand(paths)?.into_iter().map(|path| load(&path).map(|dump| (path, dump))))
+}
+
+/// Puts dumps, each with where it is from, together.
+pub(super) fn group(
+    dumps: impl Iterator<Item = Outcome<(PathBuf, FlightDump)>>,
+) -> Outcome<Vec<Group>> {
     let mut groups: BTreeMap<(String, u32), Group> = BTreeMap::new();
     let mut sources: BTreeMap<(String, u32, u32), PathBuf> = BTreeMap::new();
     let mut job: Option<(String, PathBuf)> = None;
-    for path in expand(paths)? {
-        let dump = load(&path)?;
+    for dump in dumps {
+        let (path, dump) = dump?;
         let (known, first) = job.get_or_insert_with(|| (dump.job.clone(), path.clone()));
         if *known != dump.job {
             return Err(Failure::usage(format!(

@@ -81,16 +81,21 @@ pub(crate) fn of_all_ranks(ranks: u32, placement: &Placement) -> String {
 /// Keeps this process to the processors it was told, if it was.
 pub(crate) fn bind() {
     let Ok(list) = std::env::var(CPUS) else { return };
+    // A measurement without it is a noisier one, not a wrong one.
+    if let Err(error) = sched_setaffinity(None, &processors(&list)) {
+        crate::complain(&format!("cannot bind to processors {list}: {error}"));
+    }
+}
+
+/// The processors of a list of numbers.
+pub(crate) fn processors(list: &str) -> CpuSet {
     let mut set = CpuSet::new();
     for cpu in list.split(',').filter_map(|number| number.parse().ok()) {
         if cpu < CpuSet::MAX_CPU {
             set.set(cpu);
         }
     }
-    // A measurement without it is a noisier one, not a wrong one.
-    if let Err(error) = sched_setaffinity(None, &set) {
-        crate::complain(&format!("cannot bind to processors {list}: {error}"));
-    }
+    set
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn internal(panic: &(dyn Any + Send)) -> Failure {
 fn keep_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if cfg!(test) {
+        if cfg!(any(test, feature = "fuzzing")) {
             return;
         }
         std::panic::set_hook(Box::new(|info| {

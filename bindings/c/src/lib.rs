@@ -17,6 +17,9 @@
 pub mod boundary;
 mod call;
 pub mod communicator;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handles;
 pub mod host;
 pub mod inspect;

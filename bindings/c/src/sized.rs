@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use crate::status::{Failure, Outcome};
 
 /// No struct of this interface is, or will be, larger. What claims to be is not initialised.
-const BYTES_MAX: usize = 4096;
+pub(crate) const BYTES_MAX: usize = 4096;
 
 /// A struct whose first field, a `size_t`, is its size in bytes.
 ///

@@ -65,6 +65,9 @@ const RANKS_EXAMINED_MAX: Rank = 64;
 /// Segments that only let levels overlap are not made shorter, or more, than this.
 const SEGMENT_BYTES_MIN: usize = 128 << 10;
 const SEGMENTS_MAX: usize = 64;
+/// A schedule is not cut into more segments than this so that its scratch memory fits: it would
+/// take longer to build than anybody waits.
+const SEGMENTS_NEEDED_MAX: u32 = 1 << 14;
 /// A step follows the one that feeds it about this far behind.
 const CHUNK_BYTES: u64 = 128 << 10;
 /// What a call is taken for whose size not every rank knows.
@@ -173,7 +176,7 @@ impl Planner {
                 let (least, most, stages) = self.segments(request, index, &shapes);
                 let doubled =
                     move |&segments: &u32| Some(segments * 2).filter(|&more| more <= most);
-                std::iter::successors(Some(least), doubled)
+                std::iter::successors(Some(least).filter(|&it| it <= SEGMENTS_NEEDED_MAX), doubled)
                     .map(move |segments| (index, segments, segments.min(stages + 1)))
             })
             .collect();
@@ -182,19 +185,25 @@ impl Planner {
             .map(|&(index, segments, _)| self.candidate(index, &shapes[0], segments))
             .collect();
         let Some(decision) = choose(&candidates, &self.work(request), &self.constants) else {
-            return Err(self.unserved(request));
+            return Err(self.unserved(request, !able.is_empty()));
         };
         let (index, segments, window) = cut[decision.winner.index];
         let algorithm = self.algorithms[index].clone();
         Ok(Choice { algorithm, segments, window, decision })
     }
 
-    fn unserved(&self, request: &Request) -> Error {
+    fn unserved(&self, request: &Request, is_too_large: bool) -> Error {
         let how = if self.reproducible { "reproducibly on " } else { "on " };
-        Error::InvalidArgument {
-            operation: request.collective.name(),
-            reason: format!("no algorithm serves it {how}{} ranks", self.ranks),
-        }
+        let reason = if is_too_large {
+            format!(
+                "a call this large needs more than {} bytes of scratch memory; raise \
+                 staging_bytes_max, or make several calls of it",
+                self.scratch_bytes_max
+            )
+        } else {
+            format!("no algorithm serves it {how}{} ranks", self.ranks)
+        };
+        Error::InvalidArgument { operation: request.collective.name(), reason }
     }
 
     fn work(&self, request: &Request) -> Work {
@@ -269,7 +278,7 @@ impl Planner {
         let budget = (self.scratch_bytes_max / 2).max(1);
         let least = match need <= budget {
             true => 1,
-            false => (need * (stages as usize + 1)).div_ceil(budget).max(2),
+            false => need.saturating_mul(stages as usize + 1).div_ceil(budget).max(2),
         };
         let most = match agreed_bytes(request, self.ranks) {
             Some(bytes) if stages > 1 => (bytes / SEGMENT_BYTES_MIN).min(SEGMENTS_MAX),
@@ -326,7 +335,7 @@ fn scratch_bytes(request: &Request, slots: Slots) -> usize {
     };
     let dtype = request.dtype;
     let work = if dtype.is_narrow() { slots.work } else { slots.work_apart };
-    elements * (work * dtype.accumulator().size() + slots.stage * dtype.size())
+    elements.saturating_mul(work * dtype.accumulator().size() + slots.stage * dtype.size())
 }
 
 fn examined(shape: &Shape) -> impl Iterator<Item = Rank> {

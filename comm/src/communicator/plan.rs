@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::choice::{Choice, Planner};
 use super::fingerprint;
 use super::prepare::{Prepared, Recipe, prepare};
-use crate::collective::{Contract, Request};
+use crate::collective::{self, Contract, Request};
 use crate::engine::{OpMeta, Program};
 use crate::error::Result;
 
@@ -102,6 +102,8 @@ impl Cache {
 }
 
 fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
+    // The planner computes with the counts.
+    collective::contract(request, planner.me(), planner.ranks())?;
     let choice = planner.choose(request)?;
     let Prepared { contract, program, meta } = prepare(&Recipe {
         request,

@@ -56,6 +56,8 @@ impl<C: Client> Registry<C> {
         client: &Arc<C>,
         start: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
+        // Before there is a thread that could fall asleep without it.
+        self.bell.prepare();
         if !client.registered().swap(true, Ordering::SeqCst) {
             let mut inbox = self.inbox();
             inbox.clients.push(Arc::clone(client));
@@ -76,6 +78,7 @@ impl<C: Client> Registry<C> {
     /// Sees to it that the thread is there, and stays for a while: [`Self::register`] will not
     /// have to start it.
     pub(super) fn prepare(&self, start: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.bell.prepare();
         let mut inbox = self.inbox();
         if !inbox.running {
             start()?;

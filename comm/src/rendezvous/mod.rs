@@ -209,6 +209,9 @@ fn open_root(interface: Option<&str>, ports: Ports) -> io::Result<(UniqueId, Lis
     Ok((UniqueId::new(secret, &addresses, port), listener))
 }
 
+/// Most ranks of a job. The sets of ranks that travel have room for as many.
+pub const RANKS_MAX: Rank = 1 << 17;
+
 /// Takes part in the job: returns once all ranks have come.
 ///
 /// The process that made the id acts as root; of several of its ranks (threads), the first to
@@ -223,6 +226,12 @@ pub fn join(at: &Rendezvous, me: &Participant<'_>, wait: Wait<'_>) -> Result<Mem
         return Err(Error::InvalidArgument {
             operation: "rendezvous",
             reason: format!("rank {} of {} ranks; ranks count from 0", me.rank, me.ranks),
+        });
+    }
+    if me.ranks > RANKS_MAX {
+        return Err(Error::InvalidArgument {
+            operation: "rendezvous",
+            reason: format!("{} ranks; a job has at most {RANKS_MAX}", me.ranks),
         });
     }
     if me.payload.len() > PAYLOAD_BYTES_MAX {

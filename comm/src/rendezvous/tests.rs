@@ -178,6 +178,7 @@ fn with_root_first(root: (Rank, Rank), others: &[(Rank, Rank)]) -> Vec<String> {
 #[test]
 fn a_rank_outside_the_job_is_an_argument_error() {
     assert!(reason(arrive(&by_id(), 4, 4, LONG)).contains("ranks count from 0"));
+    assert!(reason(arrive(&by_id(), 0, u32::MAX, LONG)).contains("at most 131072"));
 }
 
 #[test]

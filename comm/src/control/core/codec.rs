@@ -16,7 +16,7 @@ pub(super) const LAST_BYTES_MAX: usize = 160;
 pub(super) const MISSING_MAX: usize = 128;
 
 /// Ranks are below this in every set that travels.
-pub(super) const RANKS_MAX: usize = 1 << 17;
+pub(super) const RANKS_MAX: usize = crate::rendezvous::RANKS_MAX as usize;
 
 /// Cuts `text` to `bytes_max` at the end of a character.
 pub(super) fn clip(text: &mut String, bytes_max: usize) {

@@ -1,9 +1,11 @@
 //! Slurm's notation for lists of hosts and ports: `node[01-03,7],login`.
 
 /// Most hosts a list may stand for; beyond the largest machines.
-const HOSTS_MAX: usize = 1 << 20;
+const HOSTS_MAX: usize = 1 << 17;
 /// Longest list that is looked at.
 const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Longest name of a host (RFC 1123). It also bounds how many brackets an item can have.
+const NAME_BYTES_MAX: usize = 255;
 
 /// All hosts of a list, in its order.
 ///
@@ -53,6 +55,10 @@ fn unbalanced(list: &str) -> String {
 
 /// Appends what `item` stands for behind `prefix`. Items may have several brackets.
 fn expand_item(item: &str, prefix: &str, hosts: &mut Vec<String>) -> Result<(), String> {
+    let head_bytes = item.find('[').unwrap_or(item.len());
+    if prefix.len() + head_bytes > NAME_BYTES_MAX {
+        return Err(format!("a host's name in the list has more than {NAME_BYTES_MAX} bytes"));
+    }
     let Some((head, rest)) = item.split_once('[') else {
         if hosts.len() >= HOSTS_MAX {
             return Err(format!("a host list of more than {HOSTS_MAX} hosts is too long"));
@@ -110,6 +116,9 @@ mod tests {
         }
         assert!(expand("n[0-99999999999]").is_err(), "not that many");
         assert!(expand("n[0-2047][0-2047]").is_err(), "not that many");
+        assert!(expand(&"a".repeat(256)).is_err(), "no such name");
+        assert!(expand(&"[1]".repeat(300_000)).is_err(), "no such name, and no deep recursion");
+        assert!(expand(&"a".repeat(255)).is_ok());
     }
 
     proptest! {

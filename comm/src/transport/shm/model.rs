@@ -196,29 +196,38 @@ fn take(consumer: &mut Consumer<End>) -> Option<(u32, bool)> {
 /// Frames of one and two units, one of them behind a marker, through a ring that holds few.
 #[test]
 fn frames_arrive_whole_and_in_order() {
-    explore(2, || {
-        let (sending, receiving) = End::pair(8);
-        let (mut producer, mut consumer) = (Producer::new(sending), Consumer::new(receiving));
-        // At units 0, 1, 3 and 5; the next is at 7 and too large for what is left there.
-        let sizes = [false, true, true, true, true, false];
-        let sender = thread::spawn(move || {
-            for (sequence, large) in (0..).zip(sizes) {
-                while !push(&mut producer, &header(sequence, large)) {
-                    thread::yield_now();
-                }
+    // At units 0, 1, 3 and 5; the next is at 7 and too large for what is left there.
+    explore(2, || pass([false, true, true, true, true, false]));
+}
+
+/// A frame behind another one, where payload was one turn before, and no marker between them.
+#[test]
+fn payload_is_not_taken_for_a_frame() {
+    // At units 0, 1, 3, 5 and 7, and again at 0, 1 and 2.
+    explore(2, || pass([false, true, true, true, false, false, false, false]));
+}
+
+/// Sends frames that are large or not, and looks at what arrives.
+fn pass<const FRAMES: usize>(sizes: [bool; FRAMES]) {
+    let (sending, receiving) = End::pair(8);
+    let (mut producer, mut consumer) = (Producer::new(sending), Consumer::new(receiving));
+    let sender = thread::spawn(move || {
+        for (sequence, large) in (0..).zip(sizes) {
+            while !push(&mut producer, &header(sequence, large)) {
+                thread::yield_now();
             }
-        });
-        for expected in 0..6 {
-            let sequence = loop {
-                match take(&mut consumer) {
-                    Some((sequence, _)) => break sequence,
-                    None => thread::yield_now(),
-                }
-            };
-            assert_eq!(sequence, expected);
         }
-        sender.join().expect("no panic");
     });
+    for (expected, _) in (0..).zip(sizes) {
+        let sequence = loop {
+            match take(&mut consumer) {
+                Some((sequence, _)) => break sequence,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(sequence, expected);
+    }
+    sender.join().expect("no panic");
 }
 
 /// Two ringers, and an owner that sleeps whenever it has not heard of both.
@@ -252,48 +261,61 @@ fn nobody_oversleeps() {
     });
 }
 
-/// A refused producer that sleeps is woken by the consumer, which gives back late.
+/// A refused producer that sleeps is woken by the consumer, which gives back late. It is refused
+/// before it announces its sleep and after, or only after.
 #[test]
 fn room_wakes_the_producer() {
-    explore(2, || {
-        let bell = Arc::new(Bell::default());
-        let (sending, receiving) = End::pair(16);
-        // The consumer has yet to hear that the producer, filling the ring here, was refused.
-        let flag = End { ring: Arc::clone(&sending.ring), turn: Cell::default() };
-        let (mut producer, mut consumer) = (Producer::new(sending), Consumer::new(receiving));
-        let full = (0..).take_while(|&i| push(&mut producer, &header(i, false))).count();
-        assert_eq!(full, 15);
-        flag.set_wants_room(false);
-        let sleeper = {
-            let bell = Arc::clone(&bell);
-            thread::spawn(move || {
-                let last = header(15, false);
-                while !push(&mut producer, &last) {
-                    let value = arm(&*bell, ON_FUTEX);
-                    let pushed = push(&mut producer, &last);
-                    if !pushed {
-                        bell.sleep(value);
-                    }
-                    disarm(&*bell);
-                    if pushed {
-                        break;
-                    }
-                }
-            })
-        };
-        let mut taken = 0;
-        while taken < 16 {
-            match take(&mut consumer) {
-                Some((sequence, wanted)) => {
-                    assert_eq!(sequence, taken);
-                    taken += 1;
-                    if wanted {
-                        bell.ring();
-                    }
-                }
-                None => thread::yield_now(),
+    explore(2, || sleep_until_there_is_room(true));
+}
+
+/// As above, after the announcement only.
+#[test]
+fn room_wakes_a_producer_that_is_refused_late() {
+    explore(2, || sleep_until_there_is_room(false));
+}
+
+fn sleep_until_there_is_room(tries_first: bool) {
+    let bell = Arc::new(Bell::default());
+    let (sending, receiving) = End::pair(16);
+    // The consumer has yet to hear that the producer, filling the ring here, was refused.
+    let flag = End { ring: Arc::clone(&sending.ring), turn: Cell::default() };
+    let (mut producer, mut consumer) = (Producer::new(sending), Consumer::new(receiving));
+    let full = (0..).take_while(|&i| push(&mut producer, &header(i, false))).count();
+    assert_eq!(full, 15);
+    flag.set_wants_room(false);
+    let sleeper = {
+        let bell = Arc::clone(&bell);
+        thread::spawn(move || {
+            let last = header(15, false);
+            if tries_first && push(&mut producer, &last) {
+                return;
             }
+            loop {
+                let value = arm(&*bell, ON_FUTEX);
+                let pushed = push(&mut producer, &last);
+                if !pushed {
+                    bell.sleep(value);
+                }
+                disarm(&*bell);
+                if pushed {
+                    break;
+                }
+            }
+        })
+    };
+    let mut next = 0;
+    let mut take_one = || {
+        let (sequence, wanted) = take(&mut consumer)?;
+        assert_eq!(sequence, next);
+        next += 1;
+        if wanted {
+            bell.ring();
         }
-        sleeper.join().expect("no panic");
-    });
+        Some(())
+    };
+    // An eighth of the ring: now the producer must hear of it, or never.
+    (0..2).for_each(|_| take_one().expect("the ring is full"));
+    sleeper.join().expect("no panic");
+    while take_one().is_some() {}
+    assert_eq!(next, 16);
 }
