@@ -16,7 +16,7 @@ use std::ffi::CStr;
 use comm::fuzzing::Target;
 
 use crate::boundary::syncline_last_error;
-use crate::status::{syncline_status as Status, syncline_status_t};
+use crate::status::{syncline_status as Status, syncline_status_name, syncline_status_t};
 
 /// All of the C interface's.
 pub const TARGETS: &[Target] = &[("c_options", joins::options), ("c_calls", calls::calls)];
@@ -25,10 +25,10 @@ pub const TARGETS: &[Target] = &[("c_options", joins::options), ("c_calls", call
 fn ended_well(status: syncline_status_t) -> bool {
     // SAFETY: the function returns a C string that lives until the next failure.
     let text = unsafe { CStr::from_ptr(syncline_last_error()) }.to_string_lossy();
-    assert!(
-        (0..Status::SYNCLINE_ERROR_INTERNAL as i32).contains(&status),
-        "status {status}: {text}"
-    );
+    assert_ne!(status, Status::SYNCLINE_ERROR_INTERNAL as i32, "{text}");
+    // SAFETY: a text that is never freed.
+    let name = unsafe { CStr::from_ptr(syncline_status_name(status)) };
+    assert_ne!(name, c"unknown status", "status {status}: {text}");
     let ok = status == Status::SYNCLINE_OK as i32;
     assert!(ok || !text.is_empty(), "a failure without a text");
     ok

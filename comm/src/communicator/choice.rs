@@ -67,7 +67,7 @@ const SEGMENT_BYTES_MIN: usize = 128 << 10;
 const SEGMENTS_MAX: usize = 64;
 /// A schedule is not cut into more segments than this so that its scratch memory fits: it would
 /// take longer to build than anybody waits.
-const SEGMENTS_NEEDED_MAX: u32 = 1 << 14;
+const SEGMENTS_NEEDED_MAX: u32 = 1 << 16;
 /// A step follows the one that feeds it about this far behind.
 const CHUNK_BYTES: u64 = 128 << 10;
 /// What a call is taken for whose size not every rank knows.
