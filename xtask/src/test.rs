@@ -18,7 +18,10 @@ struct Totals {
 /// Runs everything; the first failure ends it, except among the tests themselves, which all run.
 pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
     if install {
-        step("install", tools::install_debian)?;
+        step("install", || {
+            tools::install_debian()?;
+            tools::install_peers(root)
+        })?;
     }
     step("tidy", || tidy::run(root))?;
     step("fmt", || format_check(root))?;

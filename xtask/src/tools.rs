@@ -14,6 +14,7 @@ const DEBIAN: &[(&str, &str, &str)] = &[
     ("pkg-config", "--version", "pkg-config"),
     ("mpiexec.hydra", "--version", "mpich"),
     ("mpirun.openmpi", "--version", "openmpi-bin"),
+    ("python3", "--version", "python3-venv"),
 ];
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
@@ -42,6 +43,20 @@ pub(crate) fn install_debian() -> Result<(), String> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["-qq", "install", "-y", "--no-install-recommends"])
         .args(missing))
+}
+
+/// The MPIs that `collbench compare` is tested against; the script names their versions.
+pub(crate) fn install_peers(root: &Path) -> Result<(), String> {
+    let peers = target(root).join("peers");
+    if ["mpi-openmpi", "mpi-mpich"].iter().all(|program| peers.join(program).is_file()) {
+        return Ok(());
+    }
+    run(Command::new(root.join("benches/peers/setup")).arg(peers).args(["openmpi", "mpich"]))
+}
+
+/// Where cargo puts what it builds.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// cargo-deny, built into `target/tools` unless it is installed already.

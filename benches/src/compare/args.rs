@@ -76,7 +76,7 @@ pub(crate) struct CompareArgs {
     /// the same cores, if there are enough
     #[arg(long)]
     pub(crate) no_bind: bool,
-    /// A contestant that does not answer for this many seconds is out
+    /// A contestant that does not start or answer within this many seconds is out
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: f64,
     /// Write the results as JSON

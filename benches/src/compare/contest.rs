@@ -62,7 +62,7 @@ impl Race {
         let mut turns = self.prepare(lanes, count)?;
         let mut round_ns = 0.0;
         for turn in turns.iter_mut().filter(|turn| turn.refused.is_none()) {
-            if let Some(each_ns) = self.calibrate(lanes, turn)? {
+            if let Some(each_ns) = self.calibrate(&mut lanes[turn.lane], turn)? {
                 let calls = turn.iterations + warmup(turn.iterations);
                 round_ns += each_ns * calls as f64;
             }
@@ -74,7 +74,7 @@ impl Race {
             turns.rotate_left(1);
             for turn in &mut turns {
                 if turn.refused.is_none() {
-                    let sample = self.time(lanes, turn.lane, turn.iterations)?;
+                    let sample = self.time(&mut lanes[turn.lane], turn.iterations)?;
                     turn.samples_ns.extend(sample);
                 }
             }
@@ -88,28 +88,29 @@ impl Race {
             Command::Prepare { operation: self.operation, dtype: self.dtype.clone(), count };
         let mut turns = Vec::new();
         for (number, lane) in lanes.iter_mut().enumerate() {
-            let Some(answers) = self.ask(lane, &command)? else { continue };
-            let mut turn = Turn {
+            let answers = lane.ask(&command, self.patience, |answer| match answer {
+                Answer::Prepared { wrong } => Ok(Ok(wrong)),
+                Answer::Refused(reason) => Ok(Err(reason)),
+                other => Err(other),
+            })?;
+            let Some(answers) = answers else { continue };
+            let (wrong, refused) = match answers.into_iter().sum::<Result<u64, String>>() {
+                Ok(wrong) => (wrong, None),
+                Err(reason) => (0, Some(reason)),
+            };
+            turns.push(Turn {
                 lane: number,
-                wrong: 0,
-                refused: None,
+                wrong,
+                refused,
                 iterations: 1,
                 samples_ns: Vec::new(),
-            };
-            for answer in answers {
-                match answer {
-                    Answer::Prepared { wrong } => turn.wrong += wrong,
-                    Answer::Refused(reason) => turn.refused = Some(reason),
-                    other => return Err(out_of_turn(lane, &other)),
-                }
-            }
-            turns.push(turn);
+            });
         }
         Ok(turns)
     }
 
     /// Finds out how many iterations fill a block; the answer is the time of one.
-    fn calibrate(&self, lanes: &mut [Lane], turn: &mut Turn) -> Outcome<Option<f64>> {
+    fn calibrate(&self, lane: &mut Lane, turn: &mut Turn) -> Outcome<Option<f64>> {
         let block_ns = self.block.as_nanos() as f64;
         let most = match Timing::of(self.operation) {
             Timing::Block => BLOCK_ITERATIONS_MAX,
@@ -117,7 +118,7 @@ impl Race {
         };
         let mut iterations = 1;
         loop {
-            let Some(each_ns) = self.time(lanes, turn.lane, iterations)? else { return Ok(None) };
+            let Some(each_ns) = self.time(lane, iterations)? else { return Ok(None) };
             let fit = ((block_ns / each_ns.max(1.0)) as u64).clamp(1, most);
             // A quarter of a block tells well enough; a first guess from one call does not.
             if fit <= iterations.saturating_mul(4) {
@@ -129,55 +130,30 @@ impl Race {
     }
 
     /// Times one block: nanoseconds of an iteration, of the slowest rank.
-    fn time(&self, lanes: &mut [Lane], lane: usize, iterations: u64) -> Outcome<Option<f64>> {
+    fn time(&self, lane: &mut Lane, iterations: u64) -> Outcome<Option<f64>> {
         let timing = Timing::of(self.operation);
         let command = Command::Time { timing, warmup: warmup(iterations), iterations };
-        let Some(answers) = self.ask(&mut lanes[lane], &command)? else { return Ok(None) };
-        let mut ranks = Vec::new();
-        for answer in answers {
-            match answer {
-                Answer::Timed(times) => ranks.push(times),
-                other => return Err(out_of_turn(&lanes[lane], &other)),
-            }
+        let times = lane.ask(&command, self.patience, |answer| match answer {
+            Answer::Timed(times) => Ok(times),
+            other => Err(other),
+        })?;
+        let Some(times) = times else { return Ok(None) };
+        match slowest_mean_ns(&times, iterations) {
+            Some(mean) => Ok(Some(mean)),
+            None => lane.fall_out(Failure::run("its ranks report different numbers of times")),
         }
-        slowest_mean_ns(&ranks, iterations).map(Some).ok_or_else(|| {
-            Failure::run(format!(
-                "the ranks of {} report different numbers of times",
-                lanes[lane].name
-            ))
-        })
     }
 
     fn finish(&self, lanes: &mut [Lane], turns: &mut [Turn]) -> Outcome {
         for turn in turns.iter_mut().filter(|turn| turn.refused.is_none()) {
-            let lane = &mut lanes[turn.lane];
-            for answer in self.ask(lane, &Command::Finish)?.into_iter().flatten() {
-                match answer {
-                    Answer::Finished { wrong } => turn.wrong += wrong,
-                    other => return Err(out_of_turn(lane, &other)),
-                }
-            }
+            let wrong =
+                lanes[turn.lane].ask(&Command::Finish, self.patience, |answer| match answer {
+                    Answer::Finished { wrong } => Ok(wrong),
+                    other => Err(other),
+                })?;
+            turn.wrong += wrong.into_iter().flatten().sum::<u64>();
         }
         Ok(())
-    }
-
-    /// Asks a contestant; one that fails is out, and with Syncline the race is over.
-    fn ask(&self, lane: &mut Lane, command: &Command) -> Outcome<Option<Vec<Answer>>> {
-        let Ok(contestant) = &mut lane.runner else { return Ok(None) };
-        let answers = contestant.ask(command, self.patience);
-        lane.waiting_cores = contestant.waiting_cores();
-        match answers {
-            Ok(answers) => Ok(Some(answers)),
-            Err(Failure::Interrupted) => Err(Failure::Interrupted),
-            Err(failure) if lane.name == SYNCLINE => {
-                Err(Failure::run(format!("{SYNCLINE}: {failure}")))
-            }
-            Err(failure) => {
-                // Dropping the contestant ends its processes.
-                lane.runner = Err(failure.to_string());
-                Ok(None)
-            }
-        }
     }
 
     fn row(&self, lanes: &[Lane], turns: Vec<Turn>, count: usize, rounds: u32) -> Row {
@@ -215,11 +191,42 @@ fn slowest_mean_ns(ranks: &[Vec<u64>], iterations: u64) -> Option<f64> {
     Some((0..positions).map(slowest).sum::<u64>() as f64 / iterations as f64)
 }
 
-fn out_of_turn(lane: &Lane, answer: &Answer) -> Failure {
-    Failure::run(format!(
-        "a rank of {} said '{answer}' when it was asked something else",
-        lane.name
-    ))
+impl Lane {
+    /// Asks the contestant, if it is still there; `want` takes what it may answer and gives back
+    /// everything else.
+    fn ask<T>(
+        &mut self,
+        command: &Command,
+        patience: Duration,
+        want: impl Fn(Answer) -> Result<T, Answer>,
+    ) -> Outcome<Option<Vec<T>>> {
+        let Ok(contestant) = &mut self.runner else { return Ok(None) };
+        let answers = contestant.ask(command, patience);
+        self.waiting_cores = contestant.waiting_cores();
+        let wanted = answers.and_then(|answers| {
+            let each = answers.into_iter().map(|answer| {
+                want(answer).map_err(|other| {
+                    let said: String = other.to_string().chars().take(80).collect();
+                    Failure::run(format!("a rank said '{said}' when it was asked '{command}'"))
+                })
+            });
+            each.collect()
+        });
+        wanted.map(Some).or_else(|failure| self.fall_out(failure))
+    }
+
+    /// A contestant that fails is out, and with Syncline the race is over.
+    fn fall_out<T>(&mut self, failure: Failure) -> Outcome<Option<T>> {
+        match failure {
+            Failure::Interrupted => Err(Failure::Interrupted),
+            failure if self.name == SYNCLINE => Err(Failure::run(format!("{SYNCLINE}: {failure}"))),
+            failure => {
+                // Dropping the contestant ends its processes.
+                self.runner = Err(failure.to_string());
+                Ok(None)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

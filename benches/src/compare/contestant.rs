@@ -12,12 +12,12 @@ use super::waiting::Waiting;
 use crate::failure::{Failure, Outcome};
 use crate::launch::{Group, Notice, describe};
 
-/// Time for all ranks of a contestant to start and join.
-const START: Duration = Duration::from_secs(60);
 /// Time to end after `quit`.
 const END: Duration = Duration::from_secs(3);
+/// Time for a process to tell why it ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Lines of a contestant's output that are kept, to tell why it failed.
-const TAIL_LINES: usize = 6;
+const TAIL_LINES: usize = 8;
 /// Longest answer: a time for each of the most iterations.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -53,7 +53,7 @@ struct Host {
 
 impl Contestant {
     /// Starts the processes and waits for all `ranks`. The error says what the processes said.
-    pub(crate) fn start(start: Start, ranks: u32) -> Outcome<Self> {
+    pub(crate) fn start(start: Start, ranks: u32, patience: Duration) -> Outcome<Self> {
         let listener = UnixListener::bind(&start.control)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|e| {
@@ -61,7 +61,7 @@ impl Contestant {
             })?;
         let group = Group::spawn(start.commands)?;
         let mut host = Host { group, tail: VecDeque::new(), ended: None };
-        let (links, ready) = gather(&mut host, &listener, ranks)?;
+        let (links, ready) = gather(&mut host, &listener, ranks, Instant::now() + patience)?;
         let version = ready.first().map_or_else(String::new, |r| r.version.clone());
         let waiting = Waiting::new(ready.iter().map(|r| r.pid).collect());
         Ok(Self { version, links, waiting, host })
@@ -118,8 +118,8 @@ fn gather(
     host: &mut Host,
     listener: &UnixListener,
     ranks: u32,
+    deadline: Instant,
 ) -> Outcome<(Vec<Link>, Vec<Ready>)> {
-    let deadline = Instant::now() + START;
     let mut joined: Vec<(Ready, Link)> = Vec::new();
     let mut strangers: Vec<Link> = Vec::new();
     while joined.len() < ranks as usize {
@@ -139,7 +139,7 @@ fn gather(
         if joined.len() < ranks as usize {
             let mut fds: Vec<_> = strangers.iter().map(|link| link.stream.as_fd()).collect();
             fds.push(listener.as_fd());
-            let waits_for = format!("{} of {ranks} ranks have joined", joined.len());
+            let waits_for = format!("only {} of {ranks} ranks came", joined.len());
             host.wait(&fds, deadline, &waits_for)?;
         }
     }
@@ -221,6 +221,10 @@ impl Host {
     }
 
     fn keep(&mut self, line: String) {
+        // Launchers like to draw lines.
+        if !line.contains(char::is_alphanumeric) {
+            return;
+        }
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
@@ -229,10 +233,18 @@ impl Host {
 
     /// A rank closed its socket: waits a moment for its process to end and tell why.
     fn with_last_words(&mut self, failure: Failure) -> Failure {
-        let deadline = Instant::now() + Duration::from_millis(500);
-        match self.wait(&[], deadline, "") {
-            Err(Failure::Interrupted) => Failure::Interrupted,
-            _ => self.failure(&failure.to_string()),
+        let deadline = Instant::now() + LAST_WORDS;
+        loop {
+            match self.group.next(Some(deadline)) {
+                Ok(Some(Notice::Out(_, line) | Notice::Err(_, line))) => self.keep(line),
+                Ok(Some(Notice::Stop)) => return Failure::Interrupted,
+                Ok(Some(Notice::Exit(_, status))) => {
+                    return self.failure(&format!("{failure}, a process {}", describe(status)));
+                }
+                Ok(Some(Notice::Ready | Notice::Timeout) | None) | Err(_) => {
+                    return self.failure(&failure.to_string());
+                }
+            }
         }
     }
 

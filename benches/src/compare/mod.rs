@@ -119,7 +119,7 @@ impl Lane {
         let name = name.to_owned();
         let started = commands.map_err(Failure::Run).and_then(|commands| {
             let control = site.control(&name);
-            Contestant::start(Start { control, commands }, race.ranks)
+            Contestant::start(Start { control, commands }, race.ranks, race.patience)
         });
         let runner = match started {
             Err(Failure::Interrupted) => return Err(Failure::Interrupted),

@@ -11,7 +11,7 @@ use crate::report::{Files, Progress, say, write};
 use crate::size::human;
 
 /// A waiting contestant that uses more of a core than this spoils the times of the others.
-const WAITING_CORES_MAX: f64 = 0.02;
+const WAITING_CORES_MAX: f64 = 0.05;
 
 /// A finished comparison.
 pub(crate) struct Results {

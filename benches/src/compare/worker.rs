@@ -152,3 +152,74 @@ impl Task {
         Ok(times)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::Choice;
+
+    /// A job of one rank, where every collective is a copy.
+    struct Alone;
+
+    impl Runner for Alone {
+        fn rank(&self) -> u32 {
+            0
+        }
+
+        fn ranks(&self) -> u32 {
+            1
+        }
+
+        fn hosts(&self) -> u32 {
+            1
+        }
+
+        fn init_ms(&self) -> std::collections::BTreeMap<String, f64> {
+            std::collections::BTreeMap::new()
+        }
+
+        fn run(&self, _: &Call, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), String> {
+            if let Some(input) = input {
+                output.copy_from_slice(input);
+            }
+            Ok(())
+        }
+
+        fn choice(&self, _: &Call) -> Result<Choice, String> {
+            Err("not asked for".into())
+        }
+    }
+
+    /// What a rank answers to `commands`, and how it ends.
+    fn answers(commands: &str) -> (Vec<Answer>, Result<(), String>) {
+        let (here, there) = UnixStream::pair().expect("a pair");
+        (&here).write_all(commands.as_bytes()).expect("written");
+        here.shutdown(std::net::Shutdown::Write).expect("open");
+        let ended = serve(&Alone, there);
+        let lines = BufReader::new(here).lines().map(|line| line.expect("text"));
+        (lines.map(|line| line.parse().expect("an answer")).collect(), ended)
+    }
+
+    #[test]
+    fn a_rank_prepares_times_and_checks() {
+        let commands = "prepare all_reduce f64 9\ntime block 3 10\nfinish\n\
+                        prepare broadcast i32 4\ntime each 2 5\nfinish\nquit\n";
+        let (answers, ended) = answers(commands);
+        assert_eq!(ended, Ok(()));
+        assert!(matches!(&answers[0], Answer::Ready { protocol: VERSION, ranks: 1, .. }));
+        assert_eq!(answers[1], Answer::Prepared { wrong: 0 });
+        assert!(matches!(&answers[2], Answer::Timed(times) if times.len() == 1));
+        assert_eq!(answers[3], Answer::Finished { wrong: 0 });
+        assert!(matches!(&answers[5], Answer::Timed(times) if times.len() == 5));
+        assert_eq!(answers.len(), 7);
+    }
+
+    #[test]
+    fn timing_what_was_not_prepared_is_an_error() {
+        for commands in ["time block 1 1\n", "finish\n", "dance\n"] {
+            let (answers, ended) = answers(commands);
+            assert_eq!(answers.len(), 1, "{commands}");
+            assert!(ended.is_err(), "{commands}");
+        }
+    }
+}

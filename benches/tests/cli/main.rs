@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod common;
+mod compare;
 mod lab;
 mod launch;
 mod runs;
