@@ -51,7 +51,7 @@ pub(crate) struct CompareArgs {
     /// Smallest size in bytes; K, M and G are powers of two
     #[arg(short, long, value_parser = parse_size, default_value = "8", value_name = "SIZE")]
     pub(crate) begin: u64,
-    /// Largest size in bytes
+    /// Largest size in bytes, which is always compared
     #[arg(short, long, value_parser = parse_size, default_value = "64M", value_name = "SIZE")]
     pub(crate) end: u64,
     /// Each size is the one before times this
@@ -242,7 +242,12 @@ impl CompareArgs {
             if self.factor < 2 {
                 return Err(Failure::usage(format!("-f {}: give at least 2", self.factor)));
             }
-            sweep(self.begin, self.end, self.factor)
+            let mut sizes = sweep(self.begin, self.end, self.factor);
+            // The largest is what bandwidth is judged by.
+            if sizes.last().is_some_and(|&last| last < self.end) {
+                sizes.push(self.end);
+            }
+            sizes
         } else {
             self.sizes.clone()
         };
@@ -281,7 +286,7 @@ mod tests {
         let names: Vec<&str> = args.peers.iter().map(PeerArg::name).collect();
         assert_eq!(names, ["impi", "openmpi", "mpich", "gloo"]);
         let comparison = args.check(2).expect("valid");
-        assert_eq!(comparison.counts.len(), 12, "8 B to 32 MiB by fours");
+        assert_eq!(comparison.counts.len(), 13, "8 B to 32 MiB by fours, and 64 MiB");
         assert_eq!(comparison.race.dtype, "f32");
     }
 
