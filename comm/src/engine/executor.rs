@@ -392,6 +392,10 @@ impl Engine {
             return;
         }
         let meta = task.meta;
+        // Nothing needed that pipe here, but what it took may not have come.
+        if let Some(fault) = self.wires.first_lost() {
+            return self.fail_call(&meta, fault.into());
+        }
         let ranks = waits_for.iter().map(|peer| peer.rank).collect();
         let error = self.names.time_out(&meta, waits_for, after);
         self.stop(&meta, error, TroubleKind::Stall { waits_for: ranks, after });

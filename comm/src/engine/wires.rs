@@ -133,6 +133,11 @@ impl Wires {
         }
     }
 
+    /// The first peer that was reported gone, and how.
+    pub(super) fn first_lost(&self) -> Option<Fault> {
+        self.lost.first().cloned()
+    }
+
     /// Whether `peer` was reported gone. Asked only when nothing more comes from it.
     #[inline]
     pub(super) fn check_lost(&self, peer: Rank) -> Result<(), Fault> {

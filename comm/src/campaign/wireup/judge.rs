@@ -72,7 +72,10 @@ fn check(plan: &Plan, run: &Run, index: usize, stage: &Stage) -> Option<&'static
                     let told = ["lost the root of the job", "cannot reach", "in time"];
                     let told = told.iter().any(|words| reason.contains(words));
                     let why = run.outcome.as_ref().and_then(|(_, outcome)| outcome.as_ref().err());
-                    (!told && why != Some(reason))
+                    // It may have come between the end of the rendezvous and that of the root.
+                    let late = matches!(run.outcome, Some((_, Ok(()))))
+                        && reason.contains("its job is complete already");
+                    (!told && !late && why != Some(reason))
                         .then_some("it was not told that the root is gone")
                 }
                 Some((_, Ok(()))) if seated => Some("a member was left out"),

@@ -43,6 +43,11 @@ enum Finding {
     Moving {
         tardy: bool,
     },
+    /// It has done all that it had to do in it. The one that waits for it is trusted until
+    /// `trusted` to find out why; perhaps they called different things.
+    Done {
+        trusted: Option<Duration>,
+    },
 }
 
 /// Most questions of one search, so that it does not open links to all of a large job.
@@ -54,7 +59,7 @@ impl Finding {
         match self {
             Self::Asked(question) => Some(question.until),
             Self::Trusted { until, .. } => Some(*until),
-            Self::NotEntered { trusted, .. } => *trusted,
+            Self::NotEntered { trusted, .. } | Self::Done { trusted } => *trusted,
             Self::Silent | Self::Left | Self::Moving { .. } => None,
         }
     }
@@ -71,6 +76,8 @@ pub(super) struct StallInquiry {
     stall: Stall,
     until: Duration,
     findings: BTreeMap<(Rank, Operation), Finding>,
+    /// Who waits for them there, as far as the search has followed.
+    waiters: BTreeMap<(Rank, Operation), Rank>,
 }
 
 impl StallInquiry {
@@ -80,17 +87,19 @@ impl StallInquiry {
         }
         let until = local.now + local.timings.investigation_max;
         let (operation, direct) = (stall.operation, stall.waits_for.clone());
-        let mut inquiry = Self { stall, until, findings: BTreeMap::new() };
-        inquiry.follow(local, group, operation, &direct);
+        let mut inquiry =
+            Self { stall, until, findings: BTreeMap::new(), waiters: BTreeMap::new() };
+        inquiry.follow(local, group, operation, (local.me, &direct));
         inquiry
     }
 
+    /// Asks those that `waiter` waits for in `operation`.
     fn follow(
         &mut self,
         local: &mut Local,
         group: &Asked<'_>,
         operation: Operation,
-        ranks: &[Rank],
+        (waiter, ranks): (Rank, &[Rank]),
     ) {
         let me = local.me;
         for rank in ranks.iter().copied().filter(|rank| *rank != me) {
@@ -98,6 +107,7 @@ impl StallInquiry {
             if !asked && self.findings.len() < QUESTIONS_MAX && group.members.contains(&rank) {
                 let question = Question::ask(local, group.comm, rank, Some(operation));
                 self.findings.insert((rank, operation), Finding::Asked(question));
+                self.waiters.insert((rank, operation), waiter);
             }
         }
     }
@@ -133,7 +143,7 @@ impl StallInquiry {
             Answer::Unknown => Finding::NotEntered { last: None, held_up: false, trusted: None },
             Answer::At { progress: Progress::NotEntered { last, unfinished }, .. } => {
                 if let Some(Unfinished { operation, waits_for }) = unfinished {
-                    self.follow(local, group, *operation, waits_for);
+                    self.follow(local, group, *operation, (rank, waits_for));
                 }
                 let held_up = unfinished.as_ref().is_some_and(|u| !u.waits_for.is_empty());
                 let trusted = held_up.then(|| trusted_until(local));
@@ -143,15 +153,13 @@ impl StallInquiry {
                 Finding::Trusted { until: trusted_until(local), waits_for: waits_for.clone() }
             }
             Answer::At { progress: Progress::Running { waits_for, .. }, .. } => {
-                self.follow(local, group, operation, waits_for);
+                self.follow(local, group, operation, (rank, waits_for));
                 Finding::Moving { tardy }
             }
-            // It is in another one, which this one waits for, perhaps through others.
-            Answer::At { progress: Progress::Done { .. }, investigating: true } => {
-                Finding::Trusted { until: trusted_until(local), waits_for: Vec::new() }
+            Answer::At { progress: Progress::Done { .. }, .. } => {
+                Finding::Done { trusted: Some(trusted_until(local)) }
             }
-            Answer::Well
-            | Answer::At { progress: Progress::Done { .. } | Progress::Unknown, .. } => {
+            Answer::Well | Answer::At { progress: Progress::Unknown, .. } => {
                 Finding::Moving { tardy }
             }
         };
@@ -175,23 +183,23 @@ impl StallInquiry {
 
     pub(super) fn tick(&mut self, local: &mut Local, group: &Asked<'_>) -> Option<Cause> {
         let mut behind = Vec::new();
-        for ((_, operation), finding) in &mut self.findings {
+        for ((rank, operation), finding) in &mut self.findings {
             match finding {
                 Finding::Asked(question) if local.now >= question.until => {
                     *finding = if question.left { Finding::Left } else { Finding::Silent };
                 }
                 Finding::Trusted { until, waits_for } if local.now >= *until => {
-                    behind.push((*operation, std::mem::take(waits_for)));
+                    behind.push((*rank, *operation, std::mem::take(waits_for)));
                     *finding = Finding::Moving { tardy: false };
                 }
-                Finding::NotEntered { trusted, .. } => {
+                Finding::NotEntered { trusted, .. } | Finding::Done { trusted } => {
                     *trusted = trusted.filter(|until| local.now < *until);
                 }
                 _ => {}
             }
         }
-        for (operation, waits_for) in behind {
-            self.follow(local, group, operation, &waits_for);
+        for (rank, operation, waits_for) in behind {
+            self.follow(local, group, operation, (rank, &waits_for));
         }
         self.verdict(local)
     }
@@ -211,10 +219,15 @@ impl StallInquiry {
         }
         let mut culprits = self.culprits(false);
         if culprits.is_empty() {
-            culprits = self.culprits(true);
+            culprits = self.tardy();
+        }
+        if culprits.is_empty()
+            && let Some(cause) = self.cut()
+        {
+            return Some(cause);
         }
         if culprits.is_empty() {
-            culprits = self.tardy();
+            culprits = self.culprits(true);
         }
         if culprits.is_empty() {
             let direct = self.stall.waits_for.iter().filter(|rank| **rank != local.me);
@@ -241,6 +254,16 @@ impl StallInquiry {
         found.map(|((rank, _), _)| (*rank, Absence::Slow)).collect()
     }
 
+    /// Somebody waits for what another one has sent: the connection between them is broken, and
+    /// only the other end has noticed, if any.
+    fn cut(&self) -> Option<Cause> {
+        let done = |finding: &Finding| matches!(finding, Finding::Done { .. });
+        let (at, _) = self.findings.iter().find(|(_, finding)| done(finding))?;
+        let (peer, by) = (at.0, *self.waiters.get(at)?);
+        let how = "what the second of them sent in an operation that it has finished does not come";
+        Some(Cause::Disconnected { by, peer, how: how.to_owned() })
+    }
+
     fn culprits(&self, those_held_up: bool) -> BTreeMap<Rank, Absence> {
         let absence = |finding: &Finding| match finding {
             Finding::Silent => Some(Absence::Silent),
@@ -251,6 +274,7 @@ impl StallInquiry {
             Finding::NotEntered { .. }
             | Finding::Asked(_)
             | Finding::Trusted { .. }
+            | Finding::Done { .. }
             | Finding::Moving { .. } => None,
         };
         let found = self.findings.iter().filter_map(|((rank, _), f)| Some((*rank, absence(f)?)));
