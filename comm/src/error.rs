@@ -115,9 +115,9 @@ pub enum Error {
     },
     /// Nothing moved for as long as the communicator's timeout.
     #[error(
-        "{call}: no progress for {} s in {operation}: {}; check that every rank makes the same \
+        "{call}: no progress for {:?} in {operation}: {}; check that every rank makes the same \
          calls in the same order, or go on without the missing ranks with `shrink`",
-        .after.as_secs_f64(), list(.missing)
+        .after, list(.missing)
     )]
     Timeout {
         /// The call that failed.
