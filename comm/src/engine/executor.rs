@@ -392,8 +392,9 @@ impl Engine {
             return;
         }
         let meta = task.meta;
-        // Nothing needed that pipe here, but what it took may not have come.
-        if let Some(fault) = self.wires.first_lost() {
+        // Nothing needs that pipe here any more, but what it took may not have come.
+        let concerned = task.program.clone();
+        if let Some(fault) = self.wires.first_lost(|peer| concerned.peers().any(|p| p == peer)) {
             return self.fail_call(&meta, fault.into());
         }
         let ranks = waits_for.iter().map(|peer| peer.rank).collect();

@@ -232,7 +232,8 @@ fn a_rank_sends_to_itself() {
 
 #[test]
 fn a_time_out_names_who_is_missing() {
-    let mut engine = engine(fabric(3, ROOMY).remove(0), 0, 3, 1 << 20);
+    let mut ends = fabric(3, ROOMY);
+    let mut engine = engine(ends.remove(0), 0, 3, 1 << 20);
     let mut one = [0; 4];
     let first = recv(&mut engine, 2, &mut one, &meta(0, Lane::PointToPoint));
     let mut two = [0; 4];
@@ -242,7 +243,7 @@ fn a_time_out_names_who_is_missing() {
     engine.time_out(behind, Duration::from_secs(3));
     let error = finish(&mut engine, behind).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("for 3 s") && text.contains("rank 2 on host2"), "{text}");
+    assert!(text.contains("for 3s") && text.contains("rank 2 on host2"), "{text}");
     assert!(matches!(finish(&mut engine, first), Err(Error::Timeout { call, .. })
         if call.sequence == 0));
 }
