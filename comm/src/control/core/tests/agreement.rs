@@ -208,6 +208,23 @@ fn those_who_open_late_are_waited_for() {
     }
 }
 
+/// What came before the coordinator had the communicator is said again, sooner than it asks.
+#[test]
+fn contributions_are_repeated() {
+    for seed in 0..50 {
+        let mut world = World::new(2, seed);
+        world.with(1, |core, now| core.open(now, COMM, [0, 1].into()));
+        enter(&mut world, 1, 30_000);
+        world.at(millis(100), 0, |world, rank| {
+            world.with(rank, |core, now| core.open(now, COMM, [0, 1].into()));
+            enter(world, rank, 30_000);
+        });
+        world.run(millis(350));
+        let decision = check(&world, 2, 0, seed).expect("an agreement");
+        assert!(decision.failed.is_empty(), "seed {seed}");
+    }
+}
+
 /// Whoever has agreed leaves the communicator at once, some leave the job, some die.
 #[test]
 fn those_who_went_on_tell_the_rest() {
