@@ -1,6 +1,6 @@
 //! The fault campaign: thousands of small jobs in which things go wrong, each decided by a seed.
 //!
-//! A job comes together by the library's rendezvous over simulated connections ([`wireup`]). Then
+//! A job comes together by the library's rendezvous over simulated connections (`wireup`). Then
 //! every rank is the library's engine and control protocol over the simulated network, and a
 //! program such as users write: calls, and when one fails an agreement, a communicator of the
 //! survivors, and calls there. A judge then holds what happened against what was broken:
