@@ -393,8 +393,7 @@ impl Engine {
         }
         let meta = task.meta;
         // Nothing needs that pipe here any more, but what it took may not have come.
-        let concerned = task.program.clone();
-        if let Some(fault) = self.wires.first_lost(|peer| concerned.peers().any(|p| p == peer)) {
+        if let Some(fault) = self.wires.first_lost() {
             return self.fail_call(&meta, fault.into());
         }
         let ranks = waits_for.iter().map(|peer| peer.rank).collect();

@@ -133,9 +133,9 @@ impl Wires {
         }
     }
 
-    /// The first of some peers that was reported gone, and how.
-    pub(super) fn first_lost(&self, of: impl Fn(Rank) -> bool) -> Option<Fault> {
-        self.lost.iter().find(|fault| of(fault.peer)).cloned()
+    /// The first peer that was reported gone, and how.
+    pub(super) fn first_lost(&self) -> Option<Fault> {
+        self.lost.first().cloned()
     }
 
     /// Whether `peer` was reported gone. Asked only when nothing more comes from it.

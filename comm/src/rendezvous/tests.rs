@@ -580,9 +580,9 @@ fn members_get_in_while_a_flood_runs() {
     let inbox = listener.register(7, Purpose::Pipe).unwrap();
     let address = listener.addresses()[0];
     let name = SocketAddr::from_abstract_name(listener.local_name()).unwrap();
-    let over = std::sync::atomic::AtomicBool::new(false);
+    let [over, served] = [false; 2].map(std::sync::atomic::AtomicBool::new);
     thread::scope(|scope| {
-        for greets in [false, true] {
+        let flood = [false, true].map(|greets| {
             let (over, name) = (&over, &name);
             scope.spawn(move || {
                 let mut held = std::collections::VecDeque::new();
@@ -599,10 +599,10 @@ fn members_get_in_while_a_flood_runs() {
                         held.pop_front();
                     }
                 }
-            });
-        }
+            })
+        });
         let serving = scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !served.load(std::sync::atomic::Ordering::Relaxed) {
                 let soon = Instant::now() + Duration::from_millis(20);
                 wait_until_readable(&[listener.fd()], soon).unwrap();
                 listener.service().unwrap();
@@ -631,6 +631,11 @@ fn members_get_in_while_a_flood_runs() {
             thread::yield_now();
         }
         over.store(true, std::sync::atomic::Ordering::Relaxed);
+        // A connection waits for room in the queue of those that are not served yet.
+        for thread in flood {
+            thread.join().unwrap();
+        }
+        served.store(true, std::sync::atomic::Ordering::Relaxed);
         serving.join().unwrap();
     });
 }
