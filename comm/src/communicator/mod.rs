@@ -261,7 +261,8 @@ impl Communicator {
             parent,
             deadline,
         };
-        let wires = setup.wires(&mut timings).inspect_err(|error| {
+        let made = setup.wires(&mut timings).map_err(|error| setup.explained(error));
+        let wires = made.inspect_err(|error| {
             if charge.fate.failure("init", 0).is_none() {
                 charge.give_up(error);
             }

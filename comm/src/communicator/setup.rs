@@ -33,6 +33,9 @@ pub(super) struct Wires {
     pub(super) routes: Vec<u8>,
 }
 
+/// How long to wait for the reason of a connection that ended.
+const EXPLANATION_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// One communicator in the making.
 pub(super) struct Plan<'a> {
     pub(super) job: &'a Job,
@@ -189,6 +192,20 @@ impl Plan<'_> {
     fn failure(&self) -> Option<Error> {
         let mut fates = self.parent.into_iter().chain([self.fate]);
         fates.find_map(|fate| fate.failure("init", 0))
+    }
+
+    /// Why this rank could not make its part, now that this is what it looks like. A rank that
+    /// gives up closes its connections here, and says why through control, a moment later.
+    pub(super) fn explained(&self, error: Error) -> Error {
+        if matches!(error, Error::System { .. }) {
+            return error;
+        }
+        let fates = self.parent.into_iter().chain([self.fate]);
+        let bells = fates.filter_map(Fate::fd);
+        let mut fds: Vec<_> = bells.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let until = self.deadline.min(Instant::now() + EXPLANATION_TIME_MAX);
+        engine::wait_fds_until(&mut fds, until);
+        self.failure().unwrap_or(error)
     }
 
     fn wait_readable(&self, fd: BorrowedFd<'_>, what: &str) -> Result<()> {
