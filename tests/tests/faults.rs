@@ -46,7 +46,8 @@ fn told(ended: &Ended) -> (u64, &str) {
 fn assert_clean(ended: &[Ended], except: &[usize], what: &str) {
     for (rank, end) in ended.iter().enumerate().filter(|(rank, _)| !except.contains(rank)) {
         let clean = end.success && said(end, "clean").is_some();
-        assert!(clean, "{what}: rank {rank}:\n{}", end.output);
+        let all = || ended.iter().map(|end| end.output.as_str()).collect::<Vec<_>>().join("\n");
+        assert!(clean, "{what}: rank {rank}, of these:\n{}", all());
     }
 }
 
