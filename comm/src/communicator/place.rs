@@ -1,5 +1,7 @@
 //! Where the ranks run: what each tells the others, and what follows from it.
 
+use std::sync::OnceLock;
+
 use rustix::thread::CpuSet;
 use syncline_topology::{Host, Member};
 
@@ -79,8 +81,10 @@ fn local_ranks(members: &[MemberInfo], me: Rank) -> usize {
 
 /// This rank's share of its host's last-level cache, in bytes.
 pub(super) fn cache_bytes(members: &[MemberInfo], me: Rank) -> usize {
-    let host = Host::discover();
-    let bytes = host.caches.last().map_or(CACHE_BYTES, |last| last.bytes);
+    // Every communicator asks, and the answer takes dozens of small files.
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    let last = || Host::discover().caches.last().map_or(CACHE_BYTES, |last| last.bytes);
+    let bytes = *BYTES.get_or_init(last);
     usize::try_from(bytes).unwrap_or(usize::MAX) / local_ranks(members, me).max(1)
 }
 
