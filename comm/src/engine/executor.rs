@@ -473,7 +473,6 @@ impl Engine {
     /// Stops all operations until it is known why one cannot go on; `error` is what it looks like
     /// from here.
     fn stop(&mut self, meta: &OpMeta, error: Error, kind: TroubleKind) {
-        self.leave_express();
         tracing::debug!(rank = self.names.me, %error, "an operation cannot go on");
         self.stopped = self.running.drain(..).chain(self.queued.drain(..)).collect();
         self.trouble = Some(error);

@@ -84,7 +84,6 @@ impl Engine {
 
     /// Keeps what every operation under way waits for, before it is ended by an error.
     pub(super) fn keep_wreck(&mut self) {
-        self.leave_express();
         let wreck = self.under_way().into_iter().map(|slot| {
             let unfinished = Some(self.unfinished(slot));
             let serial = self.tasks[slot as usize].record.serial();
