@@ -73,7 +73,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) tuning: Option<PathBuf>,
     /// Leave it to the scheduler where ranks run. Otherwise those of every contestant are bound to
-    /// the same cores, if there are enough
+    /// the same cores, if there are enough; Gloo's, which have a second thread each, never are
     #[arg(long)]
     pub(crate) no_bind: bool,
     /// A contestant that does not start or answer within this many seconds is out

@@ -44,7 +44,7 @@ impl Site<'_> {
 
     /// Syncline itself.
     pub(crate) fn syncline(&self, name: &str) -> Vec<Command> {
-        self.every_rank(name, &[OsStr::new("__contestant")])
+        self.every_rank(name, &[OsStr::new("__contestant")], self.plan.bind)
     }
 
     /// The processes of a peer, or why it cannot take part.
@@ -58,13 +58,13 @@ impl Site<'_> {
                 let program = existing(path)?;
                 let arguments = ["__exec", "--"].map(OsStr::new);
                 let own = [program.as_os_str(), OsStr::new("__contestant")];
-                Ok(self.every_rank(name, &[&arguments[..], &own].concat()))
+                Ok(self.every_rank(name, &[&arguments[..], &own].concat(), self.plan.bind))
             }
         }
     }
 
-    /// `collbench ARGUMENTS` once per rank.
-    fn every_rank(&self, name: &str, arguments: &[&OsStr]) -> Vec<Command> {
+    /// `collbench ARGUMENTS` once per rank, each on processors of its own if `is_bound`.
+    fn every_rank(&self, name: &str, arguments: &[&OsStr], is_bound: bool) -> Vec<Command> {
         let json = serde_json::to_string(self.plan).expect("a plan is plain data");
         let command = |rank| {
             let mut command = self.placement.command(rank, arguments);
@@ -72,23 +72,20 @@ impl Site<'_> {
             // Every contestant is a job of its own.
             own.rendezvous.set_file_name(format!("{name}.rendezvous"));
             own.tell(&mut command);
-            if self.plan.bind {
+            if is_bound {
                 bind::tell(&mut command, rank, self.ranks, self.placement);
             }
             command.env(PLAN, &json);
-            self.tell(&mut command, name);
+            self.tell(&mut command, name, is_bound);
             command
         };
         (0..self.ranks).map(command).collect()
     }
 
     /// What every contestant is told.
-    fn tell(&self, command: &mut Command, name: &str) {
-        let cpus = if self.plan.bind {
-            bind::of_all_ranks(self.ranks, self.placement)
-        } else {
-            String::new()
-        };
+    fn tell(&self, command: &mut Command, name: &str, is_bound: bool) {
+        let cpus =
+            if is_bound { bind::of_all_ranks(self.ranks, self.placement) } else { String::new() };
         command.env(CONTROL, self.control(name)).env(RANK_CPUS, cpus);
     }
 
@@ -100,7 +97,9 @@ impl Site<'_> {
         let store = self.scratch.path().join("gloo.store");
         std::fs::create_dir_all(&store).map_err(|e| format!("cannot make its store: {e}"))?;
         let arguments = [OsStr::new("__exec"), OsStr::new("--"), program.as_os_str()];
-        let mut commands = self.every_rank("gloo", &arguments);
+        // Its second thread moves the bytes, and spins until somebody asks for them: kept to one
+        // core the two take turns by the scheduler's tick, 4 ms for 256 KiB.
+        let mut commands = self.every_rank("gloo", &arguments, false);
         for command in &mut commands {
             command.env(STORE, &store).env(INTERFACE, self.interface());
         }

@@ -77,7 +77,7 @@ impl Site<'_> {
         arguments.extend(["-n", &ranks].map(OsStr::new));
         arguments.push(program.as_os_str());
         let mut command = self.placement.command(0, &arguments);
-        self.tell(&mut command, name);
+        self.tell(&mut command, name, self.plan.bind);
         command.envs(line.1);
         Ok(vec![command])
     }
