@@ -20,6 +20,8 @@ struct call {
     enum collective collective;
     enum type type;
     size_t count;
+    size_t input_bytes;
+    size_t output_bytes;
     void *input;
     void *output;
 };
@@ -27,6 +29,8 @@ struct call {
 struct library {
     int rank;
     int ranks;
+    /* It leaves no result: none is checked. */
+    int is_yardstick;
     /* One line. */
     const char *version;
     /* NULL, or why the library cannot make this call. */
@@ -42,6 +46,13 @@ void contest_begin(int rank);
 /* The number in the first of the environment variables `names` (NULL ends the list) that is set; ends
  * the process when none is. */
 int number_from_environment(const char *const *names);
+
+/* The text in an environment variable; ends the process when it is not set. */
+const char *text_from_environment(const char *name);
+
+/* `contest_begin` for a program that collbench starts once per rank; tells `library` which rank of how
+ * many it is. */
+void contest_begin_by_environment(struct library *library);
 
 /* Answers collbench's commands until there are no more. */
 void contest(const struct library *library);

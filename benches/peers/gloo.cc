@@ -14,10 +14,8 @@
 
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <memory>
-#include <string>
 
 namespace {
 
@@ -89,26 +87,14 @@ void barrier()
     gloo::barrier(options);
 }
 
-std::string text_from_environment(const char *name)
-{
-    const char *value = std::getenv(name);
-    if (!value)
-        fail("%s is not set: is this program started by collbench?", name);
-    return value;
-}
-
 void take_part()
 {
-    static const char *const rank_names[] = {"RANK", nullptr};
-    static const char *const ranks_names[] = {"WORLD_SIZE", nullptr};
     struct library library = {};
-    library.rank = number_from_environment(rank_names);
-    library.ranks = number_from_environment(ranks_names);
+    contest_begin_by_environment(&library);
     library.version = "Gloo " GLOO_PACKAGE;
     library.refuse = refuse;
     library.run = run;
     library.barrier = barrier;
-    contest_begin(library.rank);
     ranks = library.ranks;
     gloo::transport::tcp::attr attributes;
     attributes.iface = text_from_environment("COLLBENCH_INTERFACE");

@@ -48,10 +48,15 @@ pub(crate) fn install_debian() -> Result<(), String> {
 /// The MPIs that `collbench compare` is tested against; the script names their versions.
 pub(crate) fn install_peers(root: &Path) -> Result<(), String> {
     let peers = target(root).join("peers");
-    if ["mpi-openmpi", "mpi-mpich"].iter().all(|program| peers.join(program).is_file()) {
+    if ["mpi-openmpi", "mpi-mpich", "sockets", "stream"]
+        .iter()
+        .all(|program| peers.join(program).is_file())
+    {
         return Ok(());
     }
-    run(Command::new(root.join("benches/peers/setup")).arg(peers).args(["openmpi", "mpich"]))
+    run(Command::new(root.join("benches/peers/setup"))
+        .arg(peers)
+        .args(["openmpi", "mpich", "sockets", "stream"]))
 }
 
 /// Where cargo puts what it builds.

@@ -31,8 +31,9 @@ pub(crate) struct CompareArgs {
     /// What to compare: all_reduce reduce_scatter all_gather broadcast all_to_all
     #[arg(value_enum, hide_possible_values = true, value_name = "COLLECTIVE")]
     pub(crate) collective: Operation,
-    /// Who takes part besides Syncline: impi, openmpi, mpich, gloo; or NAME=PROGRAM, another
-    /// collbench (an older build, say) or any program that speaks the protocol of benches/peers
+    /// Who takes part besides Syncline: impi, openmpi, mpich, gloo; the yardsticks sockets and
+    /// stream; or NAME=PROGRAM, another collbench (an older build, say) or any program that
+    /// speaks the protocol of benches/peers
     #[arg(long, value_delimiter = ',', default_value = "impi,openmpi,mpich,gloo")]
     pub(crate) peers: Vec<PeerArg>,
     /// Where benches/peers/setup has put the peers [default: peers/ in cargo's target directory]
@@ -96,6 +97,11 @@ call, and each call counts as long as its slowest rank. Shown are medians over t
 peer's median over Syncline's: above 1, Syncline is faster. Every contestant's results are checked \
 element by element, before the timed calls and after.
 
+Two yardsticks show how far away the limits are. They compute nothing, and do not count as peers: \
+sockets moves through plain TCP sockets, both directions at once, the bytes that each rank must move; \
+stream reads each rank's input once and writes its result once, around the caches. There x is the \
+share of the yardstick's speed that Syncline reaches.
+
 Install and build the peers with benches/peers/setup. A peer that is absent, cannot use the wires asked \
 for or fails is named with the reason and left out.";
 
@@ -110,6 +116,10 @@ pub(crate) enum PeerArg {
     Mpich,
     /// Gloo.
     Gloo,
+    /// Plain TCP sockets: what the wire can do.
+    Sockets,
+    /// Input read once, output written once: what the memory can do.
+    Stream,
     /// A program that is started once per rank.
     Program {
         /// What the user calls it.
@@ -127,8 +137,15 @@ impl PeerArg {
             Self::OpenMpi => "openmpi",
             Self::Mpich => "mpich",
             Self::Gloo => "gloo",
+            Self::Sockets => "sockets",
+            Self::Stream => "stream",
             Self::Program { name, .. } => name,
         }
+    }
+
+    /// Whether it shows a limit and is no library.
+    pub(crate) const fn is_yardstick(&self) -> bool {
+        matches!(self, Self::Sockets | Self::Stream)
     }
 }
 
@@ -143,12 +160,13 @@ impl FromStr for PeerArg {
             }
             return Ok(Self::Program { name: name.to_owned(), path: path.into() });
         }
-        [Self::Impi, Self::OpenMpi, Self::Mpich, Self::Gloo]
+        [Self::Impi, Self::OpenMpi, Self::Mpich, Self::Gloo, Self::Sockets, Self::Stream]
             .into_iter()
             .find(|peer| peer.name() == text)
             .ok_or_else(|| {
                 format!(
-                    "'{text}' is not a peer; choose of impi, openmpi, mpich, gloo, NAME=PROGRAM"
+                    "'{text}' is not a peer; choose of impi, openmpi, mpich, gloo, sockets, \
+                     stream, NAME=PROGRAM"
                 )
             })
     }

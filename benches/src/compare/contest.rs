@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) runner: Result<Contestant, String>,
     /// What the user calls it.
     pub(crate) name: String,
+    /// Whether it shows a limit and is no library.
+    pub(crate) is_yardstick: bool,
     /// The library, in its own words, if it ever started.
     pub(crate) version: Option<String>,
     /// Share of a core it used while it waited.

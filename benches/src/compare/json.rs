@@ -29,6 +29,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Contestant<'a> {
     name: &'a str,
+    /// It shows a limit and is no library: `best` leaves it out.
+    yardstick: bool,
     version: Option<&'a str>,
     /// Why it did not take part, or not to the end.
     left_out: Option<&'a str>,
@@ -67,9 +69,10 @@ struct Best<'a> {
 
 /// The results as one indented JSON object.
 pub(super) fn document(results: &Results) -> Outcome<String> {
-    let peers = results.peers();
+    let (peers, rivals) = (results.peers(), results.rivals());
     let contestants = results.contestants.iter().map(|contestant| Contestant {
         name: &contestant.name,
+        yardstick: contestant.is_yardstick,
         version: contestant.version.as_deref(),
         left_out: contestant.left_out.as_deref(),
         waiting_cores: contestant.waiting_cores,
@@ -84,7 +87,7 @@ pub(super) fn document(results: &Results) -> Outcome<String> {
         transport: results.transport.name(),
         block_ms: results.block_ms,
         contestants: contestants.collect(),
-        rows: results.rows.iter().map(|row| line(row, &peers)).collect(),
+        rows: results.rows.iter().map(|row| line(row, &peers, &rivals)).collect(),
         geomean: means.collect(),
         geomean_best: results.geomean_best(),
     };
@@ -92,7 +95,7 @@ pub(super) fn document(results: &Results) -> Outcome<String> {
     text.map(|t| t + "\n").map_err(|e| Failure::run(format!("cannot write JSON: {e}")))
 }
 
-fn line<'a>(row: &'a Row, peers: &'a [String]) -> Line<'a> {
+fn line<'a>(row: &'a Row, peers: &'a [String], rivals: &'a [String]) -> Line<'a> {
     let mut times = BTreeMap::new();
     let mut refused = BTreeMap::new();
     for (name, entry) in &row.entries {
@@ -114,7 +117,7 @@ fn line<'a>(row: &'a Row, peers: &'a [String]) -> Line<'a> {
         rounds: row.rounds,
         times,
         ratio: ratios.collect(),
-        best: row.best(peers).map(|(peer, ratio)| Best { peer, ratio }),
+        best: row.best(rivals).map(|(peer, ratio)| Best { peer, ratio }),
         refused,
     }
 }
@@ -154,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn a_yardstick_has_a_ratio_and_is_never_the_best() {
+        let mut results = example_results();
+        results.contestants[2].is_yardstick = true;
+        let text = document(&results).expect("plain");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let row = &json["rows"][1];
+        assert_eq!((&row["best"]["peer"], &row["ratio"]["b"]), (&"a".into(), &0.5.into()));
+        assert_eq!(json["contestants"][2]["yardstick"], true);
+        assert!(json["geomean"]["b"].is_f64());
+    }
+
+    #[test]
     fn who_was_left_out_and_why() {
         let text = document(&example_results()).expect("plain");
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -164,5 +179,6 @@ mod tests {
         );
         assert!(absent["version"].is_null());
         assert!(json["contestants"][1]["left_out"].is_null());
+        assert_eq!(json["contestants"][1]["yardstick"], false);
     }
 }

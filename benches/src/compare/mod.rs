@@ -103,7 +103,8 @@ fn start(args: &CompareArgs, race: &Race, site: &Site<'_>) -> Outcome<Vec<Lane>>
         return Err(Failure::run(format!("{SYNCLINE}: {reason}")));
     }
     for peer in &args.peers {
-        lanes.push(Lane::start(peer.name(), site.peer(peer), race, site)?);
+        let lane = Lane::start(peer.name(), site.peer(peer), race, site)?;
+        lanes.push(Lane { is_yardstick: peer.is_yardstick(), ..lane });
     }
     Ok(lanes)
 }
@@ -126,7 +127,7 @@ impl Lane {
             other => other.map_err(|failure| failure.to_string()),
         };
         let version = runner.as_ref().ok().map(|c| c.version().to_owned());
-        Ok(Self { runner, name, version, waiting_cores: 0.0 })
+        Ok(Self { runner, name, is_yardstick: false, version, waiting_cores: 0.0 })
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Results {
 pub(crate) struct Competitor {
     /// What the user calls it.
     pub(crate) name: String,
+    /// Whether it shows a limit and is no library.
+    pub(crate) is_yardstick: bool,
     /// The library, in its own words.
     pub(crate) version: Option<String>,
     /// Why it did not take part, or not to the end.
@@ -50,6 +52,7 @@ impl Competitor {
     fn of(lane: &Lane) -> Self {
         Self {
             name: lane.name.clone(),
+            is_yardstick: lane.is_yardstick,
             version: lane.version.clone(),
             left_out: lane.runner.as_ref().err().cloned(),
             waiting_cores: lane.waiting_cores,
@@ -58,10 +61,23 @@ impl Competitor {
 }
 
 impl Results {
-    /// The names of the peers that were started, in the order asked for.
+    /// The names of the peers that were started, yardsticks too, in the order asked for.
     pub(crate) fn peers(&self) -> Vec<String> {
+        self.started(|_| true)
+    }
+
+    /// The names of those that are libraries.
+    pub(crate) fn rivals(&self) -> Vec<String> {
+        self.started(|competitor| !competitor.is_yardstick)
+    }
+
+    fn yardsticks(&self) -> Vec<String> {
+        self.started(|competitor| competitor.is_yardstick)
+    }
+
+    fn started(&self, want: impl Fn(&Competitor) -> bool) -> Vec<String> {
         let started = self.contestants.iter().skip(1).filter(|c| c.version.is_some());
-        started.map(|c| c.name.clone()).collect()
+        started.filter(|c| want(c)).map(|c| c.name.clone()).collect()
     }
 
     /// The geometric mean of the ratios to `peer` over all sizes at which it was timed.
@@ -71,8 +87,8 @@ impl Results {
 
     /// The geometric mean of the ratios to the best peer of each size.
     pub(crate) fn geomean_best(&self) -> Option<f64> {
-        let peers = self.peers();
-        geometric_mean(self.rows.iter().filter_map(|row| Some(row.best(&peers)?.1)))
+        let rivals = self.rivals();
+        geometric_mean(self.rows.iter().filter_map(|row| Some(row.best(&rivals)?.1)))
     }
 
     /// Fails if any of Syncline's results was wrong.
@@ -194,12 +210,11 @@ fn line(results: &Results, row: &Row) -> String {
     };
     let time = |name: &str| row.spread(name).map_or_else(|| "-".to_owned(), |s| us(s.p50_us));
     let mut line = format!("  {:>8} {:>7} {:>10}", human(row.bytes), row.rounds, time(SYNCLINE));
-    let peers = results.peers();
-    for peer in &peers {
+    for peer in &results.peers() {
         let ratio = row.ratio(peer).map_or_else(|| "-".to_owned(), |x| format!("{x:.2}"));
         line.push_str(&format!(" {:>10} {ratio:>6}", time(peer)));
     }
-    if let Some((best, ratio)) = row.best(&peers) {
+    if let Some((best, ratio)) = row.best(&results.rivals()) {
         line.push_str(&format!("   {best} {ratio:.2}"));
     }
     for contestant in &results.contestants {
@@ -218,7 +233,7 @@ fn line(results: &Results, row: &Row) -> String {
 fn footer(results: &Results) -> String {
     let mut lines = Vec::new();
     let mut means: Vec<String> = results
-        .peers()
+        .rivals()
         .iter()
         .filter_map(|peer| Some(format!("{peer} {:.2}", results.geomean(peer)?)))
         .collect();
@@ -226,6 +241,7 @@ fn footer(results: &Results) -> String {
         means.push(format!("the best of them at each size {best:.2}"));
         lines.push(format!("# times faster than (geometric mean): {}", means.join(", ")));
     }
+    lines.extend(results.yardsticks().iter().filter_map(|name| near_the_limit(results, name)));
     for contestant in &results.contestants {
         if contestant.waiting_cores > WAITING_CORES_MAX {
             lines.push(format!(
@@ -241,12 +257,25 @@ fn footer(results: &Results) -> String {
     lines.join("\n")
 }
 
+/// How near Syncline comes to a yardstick where it says most: at the largest size.
+fn near_the_limit(results: &Results, yardstick: &str) -> Option<String> {
+    let (row, ratio) =
+        results.rows.iter().rev().find_map(|row| Some((row, row.ratio(yardstick)?)))?;
+    Some(format!(
+        "# at {}: {:.0} % of the speed of {yardstick}, {:.2} times its time",
+        human(row.bytes),
+        ratio * 100.0,
+        1.0 / ratio
+    ))
+}
+
 /// Two peers at three sizes, one of which refuses the first; a third was absent.
 #[cfg(test)]
 pub(super) fn example_results() -> Results {
     use super::summary::example_row;
     let competitor = |name: &str, left_out: Option<&str>| Competitor {
         name: name.to_owned(),
+        is_yardstick: false,
         version: left_out.is_none().then(|| format!("The {name} library 1.0")),
         left_out: left_out.map(ToOwned::to_owned),
         waiting_cores: 0.001,
@@ -317,6 +346,15 @@ mod tests {
         assert_eq!(footer, format!("# times faster than (geometric mean): {means}"));
         results.contestants[1].waiting_cores = 0.9;
         assert!(super::footer(&results).contains("a used 90 % of a core"));
+        results.contestants[1].waiting_cores = 0.0;
+        results.contestants[1].is_yardstick = true;
+        assert_eq!(
+            super::footer(&results),
+            "# times faster than (geometric mean): b 2.00, the best of them at each size 2.00\n\
+             # at 1 MiB: 400 % of the speed of a, 0.25 times its time",
+            "a yardstick is no rival"
+        );
+        assert!(super::line(&results, &results.rows[2]).ends_with("  b 8.00"));
         results.contestants.truncate(1);
         assert_eq!(super::footer(&results), "# nobody to compare with");
     }

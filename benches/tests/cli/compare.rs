@@ -169,22 +169,22 @@ fn nothing_is_left_of_a_comparison_that_is_interrupted() {
     eventually("the fake is gone", || !runs(&fake));
 }
 
-/// Whether `benches/peers/setup` has put the MPIs where collbench looks; prints the reason if not.
+/// Whether `benches/peers/setup` has put `programs` where collbench looks; prints the reason if not.
 #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-fn mpis_are_there() -> bool {
+fn are_there(programs: &[&str]) -> bool {
     let profile = Path::new(env!("CARGO_BIN_EXE_collbench")).parent().expect("a folder");
     let peers = profile.parent().expect("a folder").join("peers");
-    let missing = ["mpi-openmpi", "mpi-mpich"].into_iter().find(|name| !peers.join(name).exists());
+    let missing = programs.iter().find(|name| !peers.join(name).exists());
     let Some(missing) = missing else { return true };
     let reason = format!("{missing} is not in {}; run benches/peers/setup", peers.display());
-    assert!(std::env::var_os("CI").is_none(), "CI must have the MPIs: {reason}");
+    assert!(std::env::var_os("CI").is_none(), "CI must have it: {reason}");
     eprintln!("skipped: {reason}");
     false
 }
 
 #[test]
 fn real_mpis_take_part() {
-    if !mpis_are_there() {
+    if !are_there(&["mpi-openmpi", "mpi-mpich"]) {
         return;
     }
     for line in [
@@ -202,6 +202,33 @@ fn real_mpis_take_part() {
         assert!(!out.contains("WRONG") && !out.contains("left out"), "{line}: {out}");
         for name in ["openmpi    Open MPI v5", "mpich      MPICH Version: 5", "best of them"] {
             assert!(out.contains(name), "{line}: {out}");
+        }
+    }
+}
+
+#[test]
+fn yardsticks_take_part_and_are_no_rivals() {
+    if !are_there(&["sockets", "stream"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temp");
+    let path = folder.path().join("result.json");
+    for (ranks, transport, yardstick) in [(2, "tcp", "sockets"), (3, "shm", "stream")] {
+        for collective in ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "all_to_all"]
+        {
+            let line = format!("compare {collective} --ranks {ranks} --transport {transport}");
+            let mut command = collbench(&line);
+            command.args("--peers sockets,stream --sizes 24,100K --rounds 1".split(' '));
+            let output = command.arg("--json").arg(&path).output().expect("starts");
+            let (out, err) = text(&output);
+            assert_eq!(output.status.code(), Some(0), "{line}: {err}\n{out}");
+            let json = std::fs::read(&path).expect("written");
+            let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            let row = &json["rows"][1];
+            assert!(row["ratio"][yardstick].as_f64().expect("a ratio") > 0.0, "{line}: {out}");
+            assert!(row["best"].is_null() && json["geomean_best"].is_null(), "{line}: {row}");
+            assert!(out.contains(&format!("% of the speed of {yardstick}, ")), "{line}: {out}");
+            assert_eq!(out.matches("left out: it shows what").count(), 1, "{line}: {out}");
         }
     }
 }

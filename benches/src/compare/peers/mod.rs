@@ -17,9 +17,9 @@ use crate::scratch::Scratch;
 
 /// The processors of all ranks, for programs that MPI's launchers start.
 const RANK_CPUS: &str = "COLLBENCH_RANK_CPUS";
-/// The network interface that Gloo shall use.
+/// The network interface that Gloo and the sockets shall use.
 const INTERFACE: &str = "COLLBENCH_INTERFACE";
-/// The folder in which Gloo's ranks meet.
+/// The folder in which the ranks of such peers meet.
 const STORE: &str = "COLLBENCH_STORE";
 
 /// Where contestants run, and with what.
@@ -54,6 +54,8 @@ impl Site<'_> {
             PeerArg::Mpich => self.mpich(),
             PeerArg::Impi => self.intel_mpi(),
             PeerArg::Gloo => self.gloo(),
+            PeerArg::Sockets => self.sockets(),
+            PeerArg::Stream => self.stream(),
             PeerArg::Program { name, path } => {
                 let program = existing(path)?;
                 let arguments = ["__exec", "--"].map(OsStr::new);
@@ -93,13 +95,32 @@ impl Site<'_> {
         if self.plan.transport == TransportArg::Shm {
             return Err("Gloo has no shared memory; compare with it over --transport tcp".into());
         }
-        let program = self.built("gloo")?;
-        let store = self.scratch.path().join("gloo.store");
-        std::fs::create_dir_all(&store).map_err(|e| format!("cannot make its store: {e}"))?;
-        let arguments = [OsStr::new("__exec"), OsStr::new("--"), program.as_os_str()];
         // Its second thread moves the bytes, and spins until somebody asks for them: kept to one
         // core the two take turns by the scheduler's tick, 4 ms for 256 KiB.
-        let mut commands = self.every_rank("gloo", &arguments, false);
+        self.meeting_in_a_folder("gloo", false)
+    }
+
+    fn sockets(&self) -> Result<Vec<Command>, String> {
+        if self.plan.transport == TransportArg::Shm {
+            return Err("it shows what TCP can do; compare with it over --transport tcp".into());
+        }
+        self.meeting_in_a_folder("sockets", self.plan.bind)
+    }
+
+    fn stream(&self) -> Result<Vec<Command>, String> {
+        if self.plan.transport == TransportArg::Tcp {
+            return Err("it shows what memory can do; compare with it over --transport shm".into());
+        }
+        self.meeting_in_a_folder("stream", self.plan.bind)
+    }
+
+    /// A program of `setup`, once per rank, that uses one interface and a folder that all share.
+    fn meeting_in_a_folder(&self, name: &str, is_bound: bool) -> Result<Vec<Command>, String> {
+        let program = self.built(name)?;
+        let store = self.scratch.path().join(format!("{name}.store"));
+        std::fs::create_dir_all(&store).map_err(|e| format!("cannot make its store: {e}"))?;
+        let arguments = [OsStr::new("__exec"), OsStr::new("--"), program.as_os_str()];
+        let mut commands = self.every_rank(name, &arguments, is_bound);
         for command in &mut commands {
             command.env(STORE, &store).env(INTERFACE, self.interface());
         }
