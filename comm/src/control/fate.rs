@@ -2,11 +2,12 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use super::core::{Cause, CommId, Operation, Progress};
 use super::requests::{Request, Requests};
 use super::seats::Seats;
+use crate::engine::primitive::{OnceLock, fence};
 use crate::engine::{Bell, Engine, EngineCell, Judge, Trouble};
 use crate::error::{Call, Error, Peer, Rank};
 
@@ -44,6 +45,8 @@ impl Fate {
     /// From now on the fate is the engine's too.
     pub(crate) fn attach(&self, cell: &Arc<EngineCell>) {
         self.cell.get_or_init(|| Arc::downgrade(cell));
+        // Either the verdict is seen here, or whoever decides sees the cell.
+        fence(Ordering::SeqCst);
         if let Some(error) = self.verdict.get() {
             cell.condemn(error);
         }
@@ -62,6 +65,8 @@ impl Fate {
     /// Readable once the communicator has failed.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.bell.prepare();
+        // Either the verdict is seen here, or whoever decides sees the bell.
+        fence(Ordering::SeqCst);
         if self.verdict.get().is_some() {
             self.bell.ring();
         }
@@ -126,6 +131,8 @@ impl Fate {
 
     fn decide(&self, cause: &Cause) -> Error {
         let error = self.verdict.get_or_init(|| self.seats.error(cause)).clone();
+        // Between saying so and looking for a bell, and for a cell to tell.
+        fence(Ordering::SeqCst);
         if self.bell.fd().is_some() {
             self.bell.ring();
         }

@@ -13,6 +13,8 @@ pub mod core;
 mod fate;
 mod link;
 mod links;
+#[cfg(all(test, syncline_loom))]
+mod model;
 mod requests;
 pub(crate) mod seats;
 mod thread;

@@ -18,7 +18,7 @@ mod express;
 mod failure;
 #[cfg(all(test, syncline_loom))]
 mod model;
-mod primitive;
+pub(crate) mod primitive;
 mod program;
 mod progress;
 mod recorder;

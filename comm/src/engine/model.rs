@@ -212,33 +212,44 @@ fn an_abort_wakes_the_driver() {
     });
 }
 
-/// What a visitor wants done is done, once, whether or not somebody drives: nothing moves before
-/// it is.
+/// What a visitor wants done is done, once, whether or not somebody drives.
 #[test]
 fn visits_are_made() {
-    explore(2, || {
-        let (cell, valve) = cell();
-        let made = Arc::new(AtomicU32::new(0));
-        let visitor = {
-            let (cell, made) = (std::sync::Arc::clone(&cell), Arc::clone(&made));
-            thread::spawn(move || {
-                let gate = std::sync::Arc::new(Gate::default());
-                let visited = std::sync::Arc::new(Completion::new(&gate, None));
-                let there = visited.clone();
-                cell.visit(Box::new(move |_| {
-                    made.fetch_add(1, Ordering::Relaxed);
+    explore(2, || visit(false));
+}
+
+/// It is done soon: nothing moves before it is.
+#[test]
+fn visits_are_made_before_anything_moves() {
+    explore(2, || visit(true));
+}
+
+fn visit(waits: bool) {
+    let (cell, valve) = cell();
+    let made = Arc::new(AtomicU32::new(0));
+    let visitor = {
+        let (cell, made) = (std::sync::Arc::clone(&cell), Arc::clone(&made));
+        thread::spawn(move || {
+            let gate = std::sync::Arc::new(Gate::default());
+            let visited = std::sync::Arc::new(Completion::new(&gate, None));
+            let there = visited.clone();
+            cell.visit(Box::new(move |_| {
+                made.fetch_add(1, Ordering::Relaxed);
+                if waits {
                     there.end(Ok(()));
-                }));
+                }
+            }));
+            if waits {
                 let mut source = AtGate { gate: &gate, completion: &visited, seen: 0 };
                 assert_eq!(wait(&mut source, &PATIENCE), Outcome::Done);
-                valve.deliver();
-            })
-        };
-        receive(&cell, 0).expect("it was delivered");
-        visitor.join().expect("no panic");
-        assert_eq!(made.load(Ordering::Relaxed), 1);
-        assert!(!cell.is_wanted());
-    });
+            }
+            valve.deliver();
+        })
+    };
+    receive(&cell, 0).expect("it was delivered");
+    visitor.join().expect("no panic");
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+    assert!(!cell.is_wanted());
 }
 
 /// Of two threads that wait, one drives for both, and the other hears of its end.

@@ -2,21 +2,25 @@
 //! locks and two system calls, or, in the models of `model.rs`, loom's.
 //!
 //! Everything of the engine that more than one thread touches goes through here, so that loom sees
-//! all of it.
+//! all of it; and of control, what its thread and those that wait tell each other without a lock.
 
 #[cfg(all(test, syncline_loom))]
 pub(super) use modelled::{
-    AtomicBool, AtomicU32, Mutex, MutexGuard, OnceLock, TryMutex, TryMutexGuard, fence, ring,
-    silence, sleep, wake, yield_now,
+    AtomicBool, AtomicU32, Mutex, MutexGuard, TryMutex, TryMutexGuard, ring, silence, wake,
+    yield_now,
 };
+#[cfg(all(test, syncline_loom))]
+pub(crate) use modelled::{OnceLock, fence, sleep};
 #[cfg(not(all(test, syncline_loom)))]
 pub(super) use real::{ring, silence, wake, yield_now};
 #[cfg(not(all(test, syncline_loom)))]
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, fence};
+pub(crate) use std::sync::OnceLock;
 #[cfg(not(all(test, syncline_loom)))]
-pub(super) use std::sync::{
-    Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard, OnceLock,
-};
+pub(crate) use std::sync::atomic::fence;
+#[cfg(not(all(test, syncline_loom)))]
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU32};
+#[cfg(not(all(test, syncline_loom)))]
+pub(super) use std::sync::{Mutex, Mutex as TryMutex, MutexGuard, MutexGuard as TryMutexGuard};
 
 #[cfg(not(all(test, syncline_loom)))]
 mod real {
@@ -60,7 +64,8 @@ mod modelled {
     use std::time::Duration;
 
     use loom::sync::Condvar;
-    pub(in super::super) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+    pub(crate) use loom::sync::atomic::fence;
+    pub(in super::super) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     pub(in super::super) use loom::sync::{Mutex, MutexGuard};
     use rustix::event::{Timespec, poll};
 
@@ -96,7 +101,7 @@ mod modelled {
         let _ = rustix::io::read(fd, &mut [0_u8; 8]);
     }
 
-    pub(in super::super) fn sleep(wake: WakeOn<'_>, _bound: Duration) {
+    pub(crate) fn sleep(wake: WakeOn<'_>, _bound: Duration) {
         let mut guard = KERNEL.lock.lock().expect("no panic");
         let asleep = |wake: &WakeOn<'_>| match wake {
             WakeOn::Private { word, value } => word.load(Ordering::Relaxed) == *value,
@@ -113,23 +118,23 @@ mod modelled {
 
     /// Loom has none. It does not switch threads in the initializers used here.
     #[derive(Debug)]
-    pub(in super::super) struct OnceLock<T> {
+    pub(crate) struct OnceLock<T> {
         made: AtomicBool,
         inside: std::sync::OnceLock<T>,
     }
 
     impl<T> OnceLock<T> {
-        pub(in super::super) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self { made: AtomicBool::new(false), inside: std::sync::OnceLock::new() }
         }
 
-        pub(in super::super) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
             let made = self.inside.get_or_init(make);
             self.made.store(true, Ordering::Release);
             made
         }
 
-        pub(in super::super) fn get(&self) -> Option<&T> {
+        pub(crate) fn get(&self) -> Option<&T> {
             if self.made.load(Ordering::Acquire) { self.inside.get() } else { None }
         }
     }
