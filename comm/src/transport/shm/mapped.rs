@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::doorbell::BellMemory;
 use super::geometry::{CONTROL_BYTES, LINE_BYTES, RANK_BYTES};
+use super::pace::{self, Pace};
 use super::ring::{INLINE_BYTES, RingMemory};
 use crate::memory::{Mapping, Span, SpanMut};
 use crate::transport::FrameHeader;
@@ -51,6 +52,7 @@ unsafe fn word64<'a>(base: *mut u8, at: usize) -> &'a AtomicU64 {
 pub(super) struct MappedRing {
     base: *mut u8,
     units: u32,
+    pace: Pace,
 }
 
 // SAFETY: an address range, tied to no thread; see `new` for how long it is valid.
@@ -64,7 +66,8 @@ impl MappedRing {
     /// for as long as the ring, or a span it returned, is in use.
     pub(super) unsafe fn new(base: *mut u8, bytes: usize) -> Self {
         let units = (bytes - CONTROL_BYTES) / LINE_BYTES;
-        Self { base, units: u32::try_from(units).expect("a ring is small") }
+        let units = u32::try_from(units).expect("a ring is small");
+        Self { base, units, pace: Pace::new() }
     }
 
     fn head_word(&self) -> &AtomicU64 {
@@ -133,7 +136,7 @@ impl RingMemory for MappedRing {
     }
 
     #[inline]
-    fn write(&self, unit: u32, header: &FrameHeader, parts: &[Span]) {
+    fn write(&mut self, unit: u32, header: &FrameHeader, parts: &[Span]) {
         let bytes = header.payload_bytes as usize;
         let (fingerprint, sequence, payload_bytes) = self.fields(unit);
         fingerprint.store(header.fingerprint, Ordering::Relaxed);
@@ -154,6 +157,9 @@ impl RingMemory for MappedRing {
         // SAFETY: the producer has checked that a frame of this size at `unit` ends within the
         // ring, and that these units are its own until it publishes them.
         let mut room = unsafe { SpanMut::new(at, bytes) };
+        if bytes >= pace::BYTES_MIN {
+            return self.pace.fill(room, parts);
+        }
         for &part in parts {
             room.copy_from(part);
             room = room.cut(part.len(), room.len() - part.len());

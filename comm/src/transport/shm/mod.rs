@@ -13,6 +13,7 @@ mod geometry;
 mod mapped;
 #[cfg(all(test, syncline_loom))]
 mod model;
+mod pace;
 mod ring;
 mod segment;
 mod watch;

@@ -70,7 +70,7 @@ impl RingMemory for End {
         self.ring.words[unit as usize].store(0, Ordering::Relaxed);
     }
 
-    fn write(&self, unit: u32, header: &FrameHeader, _parts: &[Span]) {
+    fn write(&mut self, unit: u32, header: &FrameHeader, _parts: &[Span]) {
         let (turn, last) = self.turn.get();
         let turn = turn + u64::from(unit < last);
         self.turn.set((turn, unit));

@@ -48,7 +48,7 @@ pub(super) trait RingMemory {
     /// Zeroes the publish word of `unit`, ordered only by a later `publish`.
     fn clear(&self, unit: u32);
     /// Writes header and payload of a frame at `unit`; it fits there.
-    fn write(&self, unit: u32, header: &FrameHeader, parts: &[Span]);
+    fn write(&mut self, unit: u32, header: &FrameHeader, parts: &[Span]);
     /// The header of the frame at `unit`.
     fn header(&self, unit: u32) -> FrameHeader;
     /// `bytes` bytes from `offset` of the payload of the frame at `unit`. They lie in the ring.
