@@ -54,7 +54,7 @@ use crate::rendezvous::{Listener, MemberInfo, Participant, join};
 use choice::Planner;
 use growth::Invitation;
 use message::Messages;
-use plan::{Plan, Plans};
+use plan::{Planned, Plans};
 use syncline_topology::Constants;
 
 /// What the communicators of one job in this process share.
@@ -369,8 +369,7 @@ impl Communicator {
     fn run_whole(&self, request: &Request, input: Option<&[u8]>, output: &mut [u8]) -> Result<()> {
         let in_place = input.is_none();
         let plan = self.inner.plan(request, in_place)?;
-        let size = request.dtype.size();
-        plan.contract.check_bytes(size, input.map(<[u8]>::len), output.len())?;
+        plan.check_bytes(input.map(<[u8]>::len), output.len())?;
         let loan = Loan::new(input.unwrap_or(&[]), output);
         let buffers = if in_place {
             Buffers::in_place(loan.output)
@@ -425,7 +424,7 @@ impl Inner {
         Err(Error::Forked { operation, maker })
     }
 
-    fn plan(&self, request: &Request, in_place: bool) -> Result<Arc<Plan>> {
+    fn plan(&self, request: &Request, in_place: bool) -> Result<Planned<'_>> {
         self.check_process(request.collective.name())?;
         if in_place && matches!(request.counts, Counts::PerPair { .. }) {
             return Err(Error::InvalidArgument {

@@ -2,7 +2,8 @@
 //! the result.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::choice::{Choice, Planner};
 use super::fingerprint;
@@ -18,7 +19,9 @@ const PROGRAMS_MAX: usize = 1024;
 pub(super) struct Plan {
     request: Request,
     in_place: bool,
-    pub(super) contract: Contract,
+    contract: Contract,
+    /// The one right answer to [`Self::check_bytes`], where there is one.
+    bytes: (Option<usize>, usize),
     pub(super) program: Arc<Program>,
     pub(super) choice: Choice,
     meta: OpMeta,
@@ -39,21 +42,50 @@ impl Plan {
         }
     }
 
+    /// Checks the buffers' lengths, in bytes; `input: None` is in place.
+    #[inline]
+    pub(super) fn check_bytes(&self, input: Option<usize>, output: usize) -> Result<()> {
+        if (input, output) == self.bytes {
+            return Ok(());
+        }
+        self.contract.check_bytes(self.request.dtype.size(), input, output)
+    }
+
+    #[inline]
     fn serves(&self, request: &Request, in_place: bool) -> bool {
         self.in_place == in_place && self.request == *request
+    }
+}
+
+/// A plan in use: the latest one, which nobody else can then have, or one from the cache.
+pub(super) enum Planned<'a> {
+    Latest(MutexGuard<'a, Option<Arc<Plan>>>),
+    Known(Arc<Plan>),
+}
+
+impl Deref for Planned<'_> {
+    type Target = Plan;
+
+    #[inline]
+    fn deref(&self) -> &Plan {
+        match self {
+            Self::Latest(latest) => latest.as_ref().expect("it was looked at"),
+            Self::Known(plan) => plan,
+        }
     }
 }
 
 /// Every call the communicator has made lately.
 #[derive(Default)]
 pub(super) struct Plans {
+    /// The latest one: a loop over one call looks no further. Never waited for: whoever finds it
+    /// in use looks into the cache.
+    latest: Mutex<Option<Arc<Plan>>>,
     cache: Mutex<Cache>,
 }
 
 #[derive(Default)]
 struct Cache {
-    /// The latest one: a loop over one call looks no further.
-    latest: Option<Arc<Plan>>,
     by_hash: HashMap<u64, Vec<Arc<Plan>>>,
     /// Hashes, oldest entry first.
     order: VecDeque<u64>,
@@ -61,26 +93,37 @@ struct Cache {
 
 impl Plans {
     /// The plan for `request`, made now if it is new.
+    #[inline]
     pub(super) fn get(
         &self,
         request: &Request,
         in_place: bool,
         planner: &Planner,
-    ) -> Result<Arc<Plan>> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(latest) = cache.latest.as_ref().filter(|plan| plan.serves(request, in_place)) {
-            return Ok(Arc::clone(latest));
+    ) -> Result<Planned<'_>> {
+        let latest = self.latest.try_lock();
+        if let Ok(latest) = latest
+            && latest.as_ref().is_some_and(|plan| plan.serves(request, in_place))
+        {
+            return Ok(Planned::Latest(latest));
         }
+        let plan = self.look_up(request, in_place, planner)?;
+        if let Ok(mut latest) = self.latest.try_lock() {
+            *latest = Some(Arc::clone(&plan));
+        }
+        Ok(Planned::Known(plan))
+    }
+
+    #[cold]
+    fn look_up(&self, request: &Request, in_place: bool, planner: &Planner) -> Result<Arc<Plan>> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let hash = fingerprint::of_request(request, "", u32::from(in_place));
         let known = cache.by_hash.get(&hash).and_then(|plans| {
             plans.iter().find(|plan| plan.serves(request, in_place)).map(Arc::clone)
         });
-        let plan = match known {
-            Some(plan) => plan,
-            None => cache.insert(hash, Arc::new(make(request, in_place, planner)?)),
-        };
-        cache.latest = Some(Arc::clone(&plan));
-        Ok(plan)
+        match known {
+            Some(plan) => Ok(plan),
+            None => Ok(cache.insert(hash, Arc::new(make(request, in_place, planner)?))),
+        }
     }
 }
 
@@ -117,5 +160,10 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         window: choice.window,
         cache_bytes: planner.cache_bytes(),
     })?;
-    Ok(Plan { request: request.clone(), in_place, contract, program, choice, meta })
+    let bytes = |elements: Option<usize>| elements.unwrap_or(0) * request.dtype.size();
+    let bytes = match in_place {
+        true => (None, contract.in_place_elements() * request.dtype.size()),
+        false => (Some(bytes(contract.input)), bytes(contract.output)),
+    };
+    Ok(Plan { request: request.clone(), in_place, contract, bytes, program, choice, meta })
 }

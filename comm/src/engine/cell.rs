@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::bell::Bell;
 use super::completion::{Completion, Gate};
 use super::executor::{Buffers, Engine, OpMeta, TaskId};
+use super::express::IDLE_MAX;
 use super::failure::Names;
 use super::primitive::{AtomicBool, AtomicU32, Mutex, MutexGuard, TryMutex, TryMutexGuard, fence};
 use super::program::Program;
@@ -160,15 +161,33 @@ impl EngineCell {
         meta: &OpMeta,
         patience: &Patience<'_>,
     ) -> Result<()> {
-        let patience = self.patience(patience);
-        let mut held = self.enter(meta, &patience)?;
-        let id = held.engine_mut().submit(program, buffers, meta)?;
+        let mut held = match self.try_hold() {
+            Some(held) => held,
+            None => self.enter(meta, &self.patience(patience))?,
+        };
+        // With more ranks than cores, whoever waits gives up its core at once.
+        let idle_max = if patience.oversubscribed { 0 } else { IDLE_MAX };
+        let started = held.engine_mut().submit_and_walk(program, buffers, meta, idle_max)?;
+        match started {
+            None => Ok(()),
+            Some(id) => self.drive(held, id, meta, &self.patience(patience)),
+        }
+    }
+
+    /// Drives the engine until operation `id` has ended.
+    fn drive<'a>(
+        &'a self,
+        held: Held<'a>,
+        id: TaskId,
+        meta: &OpMeta,
+        patience: &Patience<'_>,
+    ) -> Result<()> {
         let mut driving = Driving::new(self, id, Some(held), None);
-        let outcome = wait(&mut driving, &patience);
+        let outcome = wait(&mut driving, patience);
         let (held, completion, result) = driving.finish();
         match result {
             Some(result) => result,
-            None => self.give_up(held, (id, meta, completion), outcome, &patience),
+            None => self.give_up(held, (id, meta, completion), outcome, patience),
         }
     }
 

@@ -10,7 +10,7 @@ use super::description::{Description, Operation};
 use super::express::Express;
 use super::failure::{Failure, Judge, Names, Trouble, TroubleKind};
 use super::program::Program;
-use super::recorder::{OpRecord, OpState, Recorder};
+use super::recorder::{OpRecord, OpState, RecordId, Recorder};
 use super::selfloop::SelfLoop;
 use super::task::{Cursor, Life, Memory, Task};
 use super::wires::{Direction, Wires};
@@ -88,12 +88,17 @@ impl Buffers {
     pub const fn in_place(buffer: SpanMut) -> Self {
         Self { input: buffer.as_span(), output: buffer }
     }
+
+    /// As a task has them, without scratch memory.
+    pub(super) const fn memory(self) -> Memory {
+        Memory { input: self.input, output: self.output, scratch: SpanMut::EMPTY }
+    }
 }
 
 /// Names an operation of one engine until its result is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskId {
-    slot: u32,
+    pub(super) slot: u32,
     generation: u32,
 }
 
@@ -186,48 +191,64 @@ impl Engine {
         buffers: Buffers,
         meta: &OpMeta,
     ) -> Result<TaskId> {
-        if let Some(error) = self.broken.as_ref().or(self.doom.as_ref()) {
-            return Err(error.at(self.names.call(meta)));
-        }
         self.admissible(program, &buffers, meta)?;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.tasks.push(Task::unused(Arc::clone(program), *meta));
-            u32::try_from(self.tasks.len() - 1).unwrap_or(u32::MAX)
-        });
-        let Buffers { input, output } = buffers;
-        let memory = Memory { input, output, scratch: SpanMut::EMPTY };
-        let task = &mut self.tasks[slot as usize];
-        task.assign(program, meta, memory);
-        let generation = task.generation;
-        if self.may_express(slot) {
-            let task = &mut self.tasks[slot as usize];
-            task.record = self.recorder.begin(meta, OpState::Running);
-            task.life = Life::Running;
-            self.running.push(slot);
-            self.express = Some(Express::new(slot));
-            return Ok(TaskId { slot, generation });
+        let express = self.may_express(program, meta);
+        let id = self.seat(program, meta, buffers.memory());
+        if express {
+            let record = self.recorder.begin(meta, OpState::Running);
+            self.run_seated(id.slot, record);
+            self.express = Some(Express::new(id.slot));
+            return Ok(id);
         }
         self.leave_express();
-        let task = &mut self.tasks[slot as usize];
+        let task = &mut self.tasks[id.slot as usize];
         task.load(&mut self.wires);
         if self.trouble.is_some() {
             task.record = self.recorder.begin(meta, OpState::Running);
             task.life = Life::Running;
-            self.stopped.push(slot);
+            self.stopped.push(id.slot);
         } else if program.scratch_bytes() == 0 {
-            task.record = self.recorder.begin(meta, OpState::Running);
-            task.life = Life::Running;
-            self.running.push(slot);
+            let record = self.recorder.begin(meta, OpState::Running);
+            self.run_seated(id.slot, record);
         } else {
             task.record = self.recorder.begin(meta, OpState::Queued);
             task.life = Life::Queued;
-            self.queued.push_back(slot);
+            self.queued.push_back(id.slot);
             self.admit();
         }
-        Ok(TaskId { slot, generation })
+        Ok(id)
     }
 
-    fn admissible(&self, program: &Program, buffers: &Buffers, meta: &OpMeta) -> Result<()> {
+    /// Gives a run of `program` a slot.
+    pub(super) fn seat(&mut self, program: &Arc<Program>, meta: &OpMeta, memory: Memory) -> TaskId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(Task::unused(Arc::clone(program), *meta));
+            u32::try_from(self.tasks.len() - 1).unwrap_or(u32::MAX)
+        });
+        let task = &mut self.tasks[slot as usize];
+        task.assign(program, meta, memory);
+        TaskId { slot, generation: task.generation }
+    }
+
+    /// Has the task in `slot` run from now on.
+    pub(super) fn run_seated(&mut self, slot: u32, record: RecordId) {
+        let task = &mut self.tasks[slot as usize];
+        task.record = record;
+        task.life = Life::Running;
+        self.running.push(slot);
+    }
+
+    /// Whether the engine takes work, and this work.
+    #[inline]
+    pub(super) fn admissible(
+        &self,
+        program: &Program,
+        buffers: &Buffers,
+        meta: &OpMeta,
+    ) -> Result<()> {
+        if let Some(error) = self.broken.as_ref().or(self.doom.as_ref()) {
+            return Err(error.at(self.names.call(meta)));
+        }
         let (input, output) = (buffers.input.len(), buffers.output.len());
         if input < program.input_bytes() || output < program.output_bytes() {
             let reason = format!(

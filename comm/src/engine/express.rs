@@ -7,21 +7,24 @@
 //! error, a question about the operation), the rest of it goes the general way, from the step
 //! where it is. So the order in which the steps are walked cannot make ranks wait in a circle.
 
+use std::sync::Arc;
+
 use super::advance::{check, combine};
-use super::executor::Engine;
+use super::executor::{Buffers, Engine, OpMeta, TaskId};
 use super::failure::Failure;
-use super::program::Kind;
-use super::task::Task;
+use super::program::{Code, Kind, Program};
+use super::recorder::OpState;
+use super::task::{Memory, Task};
 use super::wires::Wires;
+use crate::error::Result;
 use crate::transport::Lane;
 
 /// Polls in vain after which the general way is taken.
-const IDLE_MAX: u32 = 128;
+pub(super) const IDLE_MAX: u32 = 128;
 
-/// How far the running task is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Express {
-    slot: u32,
+/// How far an operation is that goes the short way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Walk {
     /// Steps done.
     done: u32,
     /// Bytes of the next step's message that its pipe has taken.
@@ -30,10 +33,17 @@ pub(super) struct Express {
     idle: u32,
 }
 
+/// The running task, while it goes the short way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Express {
+    slot: u32,
+    walk: Walk,
+}
+
 impl Express {
     /// At the first step of the task in `slot`.
     pub(super) const fn new(slot: u32) -> Self {
-        Self { slot, done: 0, accepted: 0, idle: 0 }
+        Self { slot, walk: Walk { done: 0, accepted: 0, idle: 0 } }
     }
 }
 
@@ -48,10 +58,9 @@ enum Went {
 }
 
 impl Engine {
-    /// Whether the task that was assigned to `slot` can go the short way.
+    /// Whether a run of `program` can go the short way.
     #[inline]
-    pub(super) fn may_express(&self, slot: u32) -> bool {
-        let Task { program, meta, .. } = &self.tasks[slot as usize];
+    pub(super) fn may_express(&self, program: &Program, meta: &OpMeta) -> bool {
         let bytes_max = program.output_bytes().max(program.input_bytes());
         !program.express.is_empty()
             && meta.lane == Lane::Small
@@ -60,15 +69,59 @@ impl Engine {
             && program.peers().all(|peer| self.wires.frame_bytes(peer) >= bytes_max)
     }
 
+    /// As [`Self::submit`], and walks as far as that goes within `idle_max` polls in vain. None:
+    /// the operation has ended well.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    #[inline]
+    pub(super) fn submit_and_walk(
+        &mut self,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+        idle_max: u32,
+    ) -> Result<Option<TaskId>> {
+        self.admissible(program, &buffers, meta)?;
+        if !self.may_express(program, meta) {
+            return self.submit(program, buffers, meta).map(Some);
+        }
+        let memory = buffers.memory();
+        let record = self.recorder.begin(meta, OpState::Running);
+        let mut walk = Walk::default();
+        let outcome = loop {
+            self.recorder.count_turn();
+            self.wires.progress();
+            match walk.steps(program, meta, &memory, &mut self.wires) {
+                Ok(Went::NotYet) if walk.idle < idle_max => std::hint::spin_loop(),
+                outcome => break outcome,
+            }
+        };
+        if let Ok(Went::Done) = outcome {
+            self.recorder.change(record, OpState::Done);
+            return Ok(None);
+        }
+        let id = self.seat(program, meta, memory);
+        self.run_seated(id.slot, record);
+        let express = Express { slot: id.slot, walk };
+        self.express = Some(express);
+        self.go_on(express, outcome);
+        Ok(Some(id))
+    }
+
     /// Walks on; answers whether anything moved.
     pub(super) fn walk(&mut self, mut express: Express) -> bool {
-        let before = express.done;
-        let outcome = self.walk_steps(&mut express);
-        let moved = express.done != before;
-        express.idle = if moved { 0 } else { express.idle + 1 };
+        let before = express.walk.done;
+        let Task { program, meta, memory, .. } = &self.tasks[express.slot as usize];
+        let outcome = express.walk.steps(program, meta, memory, &mut self.wires);
         self.express = Some(express);
+        self.go_on(express, outcome) || express.walk.done != before
+    }
+
+    /// Does what follows from how far the running task went; answers whether that was anything.
+    fn go_on(&mut self, express: Express, outcome: std::result::Result<Went, Failure>) -> bool {
         match outcome {
-            Ok(Went::NotYet) if express.idle < IDLE_MAX => return moved,
+            Ok(Went::NotYet) if express.walk.idle < IDLE_MAX => return false,
             Ok(Went::NotYet | Went::Otherwise) => self.leave_express(),
             Ok(Went::Done) => {
                 self.express = None;
@@ -80,21 +133,6 @@ impl Engine {
         true
     }
 
-    #[inline]
-    fn walk_steps(&mut self, express: &mut Express) -> Result<Went, Failure> {
-        let task = &self.tasks[express.slot as usize];
-        while let Some(&step) = task.program.express.get(express.done as usize) {
-            match walk_step(task, &mut self.wires, step, &mut express.accepted)? {
-                Went::Done => {
-                    express.done += 1;
-                    express.accepted = 0;
-                }
-                other => return Ok(other),
-            }
-        }
-        Ok(Went::Done)
-    }
-
     /// Has the running task go on the general way, if it went the short one.
     #[inline]
     pub(super) fn leave_express(&mut self) {
@@ -104,7 +142,7 @@ impl Engine {
     }
 
     #[cold]
-    fn load_rest(&mut self, Express { slot, done, accepted, .. }: Express) {
+    fn load_rest(&mut self, Express { slot, walk: Walk { done, accepted, .. } }: Express) {
         let task = &mut self.tasks[slot as usize];
         task.load(&mut self.wires);
         let program = task.program.clone();
@@ -118,16 +156,40 @@ impl Engine {
     }
 }
 
+impl Walk {
+    /// Does the steps that can be done now.
+    #[inline]
+    fn steps(
+        &mut self,
+        program: &Program,
+        meta: &OpMeta,
+        memory: &Memory,
+        wires: &mut Wires,
+    ) -> std::result::Result<Went, Failure> {
+        while let Some(&step) = program.express.get(self.done as usize) {
+            let code = &program.steps[step as usize];
+            match walk_step((program, code), meta, memory, wires, &mut self.accepted)? {
+                Went::Done => *self = Self { done: self.done + 1, ..Self::default() },
+                Went::NotYet => {
+                    self.idle += 1;
+                    return Ok(Went::NotYet);
+                }
+                Went::Otherwise => return Ok(Went::Otherwise),
+            }
+        }
+        Ok(Went::Done)
+    }
+}
+
 /// Does one step, all of it or nothing, but for a message of which the pipe takes a part.
 #[inline]
 fn walk_step(
-    task: &Task,
+    (program, code): (&Program, &Code),
+    meta: &OpMeta,
+    memory: &Memory,
     wires: &mut Wires,
-    step: u32,
     accepted: &mut usize,
-) -> Result<Went, Failure> {
-    let Task { program, meta, memory, .. } = task;
-    let code = &program.steps[step as usize];
+) -> std::result::Result<Went, Failure> {
     let piece = &program.pieces[code.pieces as usize];
     let part = (piece, 0, code.elements);
     let (lane, peer) = (meta.lane, code.peer);

@@ -149,7 +149,8 @@ impl Reducer {
             let kernel = if dst_format == Format::Data { self.combine_last } else { self.combine };
             // SAFETY: the spans hold `count` elements, checked above; `unit` divides them.
             unsafe {
-                self.zip(kernel, dst.as_ptr(), a.as_ptr(), b.as_ptr(), dst.len() / self.unit);
+                let units = dst.len() >> self.unit.trailing_zeros();
+                self.zip(kernel, dst.as_ptr(), a.as_ptr(), b.as_ptr(), units);
             }
         }
     }
@@ -219,10 +220,12 @@ impl Reducer {
         }
     }
 
+    #[inline]
     fn count(&self, dst: SpanMut, format: Format) -> usize {
+        // A power of two: no division.
         let size = self.size(format);
-        assert_eq!(dst.len() % size, 0, "{} bytes of {}", dst.len(), self.dtype.name());
-        dst.len() / size
+        assert_eq!(dst.len() & (size - 1), 0, "{} bytes of {}", dst.len(), self.dtype.name());
+        dst.len() >> size.trailing_zeros()
     }
 
     /// Calls `kernel`, with the operand that is `dst`, if any, first.
