@@ -136,6 +136,19 @@ impl RingMemory for MappedRing {
     }
 
     #[inline]
+    fn prepare(&self, unit: u32) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which neither faults nor changes anything; CPUs without the instruction
+        // take it for one that does nothing.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) self.unit(unit),
+                options(nostack, preserves_flags, readonly));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = unit;
+    }
+
+    #[inline]
     fn write(&mut self, unit: u32, header: &FrameHeader, parts: &[Span]) {
         let bytes = header.payload_bytes as usize;
         let (fingerprint, sequence, payload_bytes) = self.fields(unit);

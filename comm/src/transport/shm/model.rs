@@ -70,6 +70,8 @@ impl RingMemory for End {
         self.ring.words[unit as usize].store(0, Ordering::Relaxed);
     }
 
+    fn prepare(&self, _unit: u32) {}
+
     fn write(&mut self, unit: u32, header: &FrameHeader, _parts: &[Span]) {
         let (turn, last) = self.turn.get();
         let turn = turn + u64::from(unit < last);

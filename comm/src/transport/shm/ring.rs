@@ -47,6 +47,8 @@ pub(super) trait RingMemory {
     fn publish(&self, unit: u32, word: u64);
     /// Zeroes the publish word of `unit`, ordered only by a later `publish`.
     fn clear(&self, unit: u32);
+    /// Fetches `unit`'s line, as one that is going to be written; no more than a hint.
+    fn prepare(&self, unit: u32);
     /// Writes header and payload of a frame at `unit`; it fits there.
     fn write(&mut self, unit: u32, header: &FrameHeader, parts: &[Span]);
     /// The header of the frame at `unit`.
@@ -147,6 +149,8 @@ impl<M: RingMemory> Producer<M> {
             // `start` was never cleared as a next start; it is one now.
             starts.set(start);
         }
+        // Another core may have that line: it comes while the answer to this frame does.
+        self.memory.prepare(next);
         self.tail = position + u64::from(units);
         self.at = next;
         Ok(true)
