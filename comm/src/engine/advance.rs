@@ -10,7 +10,7 @@ use crate::memory::{Span, SpanMut, drain_streams};
 use crate::transport::{Fault, FrameHeader, Lane, Transport};
 
 /// Frames one pipe may move before the others get their turn.
-const FRAMES_PER_TURN: usize = 4;
+const FRAMES_PER_TURN: usize = 1;
 /// Bytes of local work before the pipes get their turn.
 const LOCAL_BYTES_PER_TURN: usize = 256 * 1024;
 
