@@ -76,9 +76,13 @@ impl Seats {
                 });
                 Progress::NotEntered { last, unfinished }
             }
-            OpReport::Running { description, waits_for, .. } => Progress::Running {
+            OpReport::Running { description, waits_for, behind, .. } => Progress::Running {
                 description: words(&description, key.sequence()),
                 waits_for: in_job(waits_for),
+                behind: behind.map(|(key, waits_for)| Unfinished {
+                    operation: self.operation(key),
+                    waits_for: in_job(waits_for),
+                }),
             },
             OpReport::Done { description: Some(description) }
             | OpReport::Failed { description } => {
@@ -188,6 +192,7 @@ fn absent(absence: &Absence) -> String {
         }
         Absence::NotEntered { last: None } => "has not called it, nor anything before".to_owned(),
         Absence::Slow => "is in it, and does not move either".to_owned(),
+        Absence::Tardy => "answers only now: it or the way to it stood still".to_owned(),
         Absence::Left => "has left the communicator".to_owned(),
     }
 }

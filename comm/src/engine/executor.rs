@@ -373,20 +373,22 @@ impl Engine {
         self.free.push(slot);
     }
 
-    /// The peers that operation `id` waits for; when it only waits for older operations, the
-    /// peers those wait for.
-    pub fn waits_for(&mut self, id: TaskId) -> Vec<Peer> {
+    /// What keeps operation `id`, and the peers waited for there: the operation itself, or when it
+    /// only waits for older ones, the first of those that waits for anybody.
+    pub(super) fn kept_by(&mut self, id: TaskId) -> Option<(OpMeta, Vec<Rank>)> {
         self.leave_express();
-        let mut ranks = Vec::new();
         let others = self.running.iter().chain(&self.stopped).copied();
         for slot in [id.slot].into_iter().chain(others) {
-            if let Some(task) = self.tasks.get_mut(slot as usize).filter(|_| ranks.is_empty()) {
-                task.held_up(&self.wires, Direction::Recv, &mut ranks);
-                task.held_up(&self.wires, Direction::Send, &mut ranks);
+            let Some(task) = self.tasks.get_mut(slot as usize) else { continue };
+            let mut ranks = Vec::new();
+            task.held_up(&self.wires, Direction::Recv, &mut ranks);
+            task.held_up(&self.wires, Direction::Send, &mut ranks);
+            if !ranks.is_empty() {
+                ranks.sort_unstable();
+                return Some((task.meta, ranks));
             }
         }
-        ranks.sort_unstable();
-        ranks.into_iter().map(|rank| self.names.of(rank)).collect()
+        None
     }
 
     /// A number that changes whenever an operation moves.
@@ -406,7 +408,7 @@ impl Engine {
     /// Has it found out why operation `id` made no progress for `after`; everything ends with
     /// it, as its messages are half-way.
     pub fn time_out(&mut self, id: TaskId, after: Duration) {
-        let waits_for = self.waits_for(id);
+        let kept_by = self.kept_by(id);
         let known = self.trouble.is_some();
         let Some(task) = self.task(id) else { return };
         if known || !matches!(task.life, Life::Queued | Life::Running) {
@@ -417,9 +419,10 @@ impl Engine {
         if let Some(fault) = self.wires.first_lost() {
             return self.fail_call(&meta, fault.into());
         }
-        let ranks = waits_for.iter().map(|peer| peer.rank).collect();
-        let error = self.names.time_out(&meta, waits_for, after);
-        self.stop(&meta, error, TroubleKind::Stall { waits_for: ranks, after });
+        let (keeper, waits_for) = kept_by.unwrap_or((meta, Vec::new()));
+        let peers = waits_for.iter().map(|&rank| self.names.of(rank)).collect();
+        let error = self.names.time_out(&meta, peers, after);
+        self.stop(&keeper, error, TroubleKind::Stall { waits_for, after });
     }
 
     /// Refuses everything that comes, for the reason that `error` gives. What is under way may

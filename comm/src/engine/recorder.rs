@@ -113,9 +113,11 @@ pub enum OpReport {
         description: Description,
         /// What all ranks must agree on.
         fingerprint: u64,
-        /// Peers whose message is due, or that do not take theirs; when it waits behind earlier
-        /// operations, those of the latest of them that waits for any. Empty: it computes.
+        /// Peers whose message is due, or that do not take theirs.
         waits_for: Vec<Rank>,
+        /// Where it waits for its turn on a pipe: the oldest of the operations before it that
+        /// waits for peers, and for whom. None and nobody to wait for: it computes.
+        behind: Option<(OpKey, Vec<Rank>)>,
     },
     /// It has ended well.
     Done {

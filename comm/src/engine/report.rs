@@ -12,10 +12,10 @@ impl Engine {
     pub fn report(&mut self, key: OpKey) -> OpReport {
         self.leave_express();
         if let Some(slot) = self.find(key) {
-            let waits_for = self.held_up_by(slot);
+            let (waits_for, behind) = self.held_up_by(slot);
             let meta = &self.tasks[slot as usize].meta;
             let (description, fingerprint) = (meta.description, meta.fingerprint);
-            return OpReport::Running { description, fingerprint, waits_for };
+            return OpReport::Running { description, fingerprint, waits_for, behind };
         }
         if let Some(failed) = self.wreck.iter().find(|record| record.key() == key) {
             return OpReport::Failed { description: failed.description };
@@ -105,8 +105,8 @@ impl Engine {
     }
 
     /// The peers that an operation under way waits for; and where it waits for its turn on a
-    /// pipe, the peers that the operations before it wait for.
-    fn held_up_by(&mut self, slot: u32) -> Vec<Rank> {
+    /// pipe, the oldest of the operations before it that waits for peers, and for whom.
+    fn held_up_by(&mut self, slot: u32) -> (Vec<Rank>, Option<(OpKey, Vec<Rank>)>) {
         let place = |engine: &Self, slot: u32| {
             let task = &engine.tasks[slot as usize];
             (task.meta.lane, task.record.serial())
@@ -118,11 +118,16 @@ impl Engine {
             theirs == lane && before <= serial
         });
         older.sort_unstable_by_key(|&other| std::cmp::Reverse(place(self, other).1));
-        let mut waits_for = Vec::new();
-        for slot in older {
-            let Unfinished { awaits, refused_by, .. } = self.unfinished(slot);
-            waits_for.extend([awaits, refused_by].concat());
-            let task = &self.tasks[slot as usize];
+        let (mut waits_for, mut behind) = (Vec::new(), None);
+        for other in older {
+            let Unfinished { awaits, refused_by, .. } = self.unfinished(other);
+            let peers = [awaits, refused_by].concat();
+            let task = &self.tasks[other as usize];
+            if other == slot {
+                waits_for = peers;
+            } else if !peers.is_empty() {
+                behind = Some((OpKey::of(&task.meta), peers));
+            }
             let is_queued = matches!(task.life, Life::Queued);
             if !is_queued && !task.is_behind(&self.wires) {
                 break;
@@ -130,7 +135,7 @@ impl Engine {
         }
         waits_for.sort_unstable();
         waits_for.dedup();
-        waits_for
+        (waits_for, behind)
     }
 
     /// The oldest operation under way, and whom it waits for.

@@ -89,6 +89,8 @@ pub enum Absence {
     },
     /// It is alive and in the operation, and waits for nobody who holds it up.
     Slow,
+    /// It is alive, and took its time to say so: it was stopped, or cut off, for a while.
+    Tardy,
     /// It left the communicator.
     Left,
 }
@@ -123,7 +125,7 @@ impl Cause {
             }
             Self::Stalled { missing, .. } => missing
                 .iter()
-                .filter(|(_, absence)| *absence != Absence::Slow)
+                .filter(|(_, absence)| !matches!(absence, Absence::Slow | Absence::Tardy))
                 .map(|(rank, _)| *rank)
                 .collect(),
             // Both ends of a broken connection run, and will come.
@@ -235,6 +237,7 @@ impl Absence {
             }
             Self::Slow => encoder.u8(2),
             Self::Left => encoder.u8(3),
+            Self::Tardy => encoder.u8(4),
         }
     }
 
@@ -246,6 +249,7 @@ impl Absence {
             },
             2 => Self::Slow,
             3 => Self::Left,
+            4 => Self::Tardy,
             _ => return Err(Malformed),
         })
     }

@@ -115,20 +115,28 @@ pub(super) fn read_ranks(decoder: &mut Decoder<'_>) -> Result<Vec<Rank>, Malform
     Ok(bits.iter().enumerate().flat_map(set).collect())
 }
 
+fn write_unfinished(encoder: &mut Encoder, unfinished: &Unfinished) {
+    operation(encoder, &unfinished.operation);
+    ranks(encoder, &unfinished.waits_for);
+}
+
+fn read_unfinished(decoder: &mut Decoder<'_>) -> Result<Unfinished, Malformed> {
+    let operation = read_operation(decoder)?;
+    Ok(Unfinished { operation, waits_for: read_ranks(decoder)? })
+}
+
 pub(super) fn progress(encoder: &mut Encoder, progress: &Progress) {
     match progress {
         Progress::NotEntered { last, unfinished } => {
             encoder.u8(0);
             option(encoder, last.as_deref(), |encoder, last| text(encoder, last, TEXT_BYTES_MAX));
-            option(encoder, unfinished.as_ref(), |encoder, unfinished| {
-                operation(encoder, &unfinished.operation);
-                ranks(encoder, &unfinished.waits_for);
-            });
+            option(encoder, unfinished.as_ref(), write_unfinished);
         }
-        Progress::Running { description, waits_for } => {
+        Progress::Running { description, waits_for, behind } => {
             encoder.u8(1);
             text(encoder, description, TEXT_BYTES_MAX);
             ranks(encoder, waits_for);
+            option(encoder, behind.as_ref(), write_unfinished);
         }
         Progress::Done { description } => {
             encoder.u8(2);
@@ -142,14 +150,12 @@ pub(super) fn read_progress(decoder: &mut Decoder<'_>) -> Result<Progress, Malfo
     Ok(match decoder.u8()? {
         0 => Progress::NotEntered {
             last: read_option(decoder, |d| d.text(TEXT_BYTES_MAX))?,
-            unfinished: read_option(decoder, |d| {
-                let operation = read_operation(d)?;
-                Ok(Unfinished { operation, waits_for: read_ranks(d)? })
-            })?,
+            unfinished: read_option(decoder, read_unfinished)?,
         },
         1 => Progress::Running {
             description: decoder.text(TEXT_BYTES_MAX)?,
             waits_for: read_ranks(decoder)?,
+            behind: read_option(decoder, read_unfinished)?,
         },
         2 => Progress::Done { description: decoder.text(TEXT_BYTES_MAX)? },
         3 => Progress::Unknown,

@@ -69,8 +69,10 @@ pub enum Progress {
     Running {
         /// The call in words.
         description: String,
-        /// Whom it waits for, in job ranks.
+        /// Whom it waits for there, in job ranks.
         waits_for: Vec<Rank>,
+        /// An earlier operation that it has to wait for, if that one waits for anybody.
+        behind: Option<Unfinished>,
     },
     /// It has finished it.
     Done {

@@ -4,8 +4,9 @@
 //! whom, and those are asked next: a breadth-first search along the waits, across ranks. It ends
 //! at ranks that do not answer, have not called the operation, or left. A rank that has not called
 //! it because it is still in an earlier one is held up itself: the search follows what it waits
-//! for there, and blames it only when nobody is found behind it. Ranks that wait in a circle
-//! without anybody to blame are slow, or wait for each other.
+//! for there, and blames it only when nobody is found behind it. So it is with one that is in the
+//! operation and has to wait for an earlier one: whom it waits for there is asked about that one.
+//! Ranks that wait in a circle without anybody to blame are slow, or wait for each other.
 //!
 //! When everybody stalls at the same time, everybody searches, and the one next to the culprit is
 //! the first to know. So a rank that searches itself is trusted for a while to find whom it waits
@@ -33,10 +34,11 @@ enum Finding {
         held_up: bool,
         trusted: Option<Duration>,
     },
-    /// It searches itself; if nothing comes of it by `until`, the search goes on behind it.
+    /// It searches itself; if nothing comes of it by `until`, the search goes on behind it: in
+    /// these operations, with those that it waits for there.
     Trusted {
         until: Duration,
-        waits_for: Vec<Rank>,
+        waits: Vec<Unfinished>,
     },
     /// It is in the operation, or has been. `tardy`: it took its time to say so, as one that was
     /// stopped does.
@@ -44,9 +46,11 @@ enum Finding {
         tardy: bool,
     },
     /// It has done all that it had to do in it. The one that waits for it is trusted until
-    /// `trusted` to find out why; perhaps they called different things.
+    /// `trusted` to find out why; perhaps they called different things. `tardy`: as above; what
+    /// it sent may have been held up as well.
     Done {
         trusted: Option<Duration>,
+        tardy: bool,
     },
 }
 
@@ -59,7 +63,7 @@ impl Finding {
         match self {
             Self::Asked(question) => Some(question.until),
             Self::Trusted { until, .. } => Some(*until),
-            Self::NotEntered { trusted, .. } | Self::Done { trusted } => *trusted,
+            Self::NotEntered { trusted, .. } | Self::Done { trusted, .. } => *trusted,
             Self::Silent | Self::Left | Self::Moving { .. } => None,
         }
     }
@@ -89,25 +93,25 @@ impl StallInquiry {
         let (operation, direct) = (stall.operation, stall.waits_for.clone());
         let mut inquiry =
             Self { stall, until, findings: BTreeMap::new(), waiters: BTreeMap::new() };
-        inquiry.follow(local, group, operation, (local.me, &direct));
+        inquiry.follow(local, group, local.me, &Unfinished { operation, waits_for: direct });
         inquiry
     }
 
-    /// Asks those that `waiter` waits for in `operation`.
+    /// Asks those that `waiter` waits for in an operation.
     fn follow(
         &mut self,
         local: &mut Local,
         group: &Asked<'_>,
-        operation: Operation,
-        (waiter, ranks): (Rank, &[Rank]),
+        waiter: Rank,
+        Unfinished { operation, waits_for }: &Unfinished,
     ) {
         let me = local.me;
-        for rank in ranks.iter().copied().filter(|rank| *rank != me) {
-            let asked = self.findings.contains_key(&(rank, operation));
-            if !asked && self.findings.len() < QUESTIONS_MAX && group.members.contains(&rank) {
-                let question = Question::ask(local, group.comm, rank, Some(operation));
-                self.findings.insert((rank, operation), Finding::Asked(question));
-                self.waiters.insert((rank, operation), waiter);
+        for place in waits_for.iter().filter(|rank| **rank != me).map(|rank| (*rank, *operation)) {
+            let asked = self.findings.contains_key(&place);
+            if !asked && self.findings.len() < QUESTIONS_MAX && group.members.contains(&place.0) {
+                let question = Question::ask(local, group.comm, place.0, Some(*operation));
+                self.findings.insert(place, Finding::Asked(question));
+                self.waiters.insert(place, waiter);
             }
         }
     }
@@ -142,22 +146,25 @@ impl StallInquiry {
             // Not opened yet: it has called nothing.
             Answer::Unknown => Finding::NotEntered { last: None, held_up: false, trusted: None },
             Answer::At { progress: Progress::NotEntered { last, unfinished }, .. } => {
-                if let Some(Unfinished { operation, waits_for }) = unfinished {
-                    self.follow(local, group, *operation, (rank, waits_for));
+                if let Some(unfinished) = unfinished {
+                    self.follow(local, group, rank, unfinished);
                 }
                 let held_up = unfinished.as_ref().is_some_and(|u| !u.waits_for.is_empty());
                 let trusted = held_up.then(|| trusted_until(local));
                 Finding::NotEntered { last: last.clone(), held_up, trusted }
             }
-            Answer::At { progress: Progress::Running { waits_for, .. }, investigating: true } => {
-                Finding::Trusted { until: trusted_until(local), waits_for: waits_for.clone() }
-            }
-            Answer::At { progress: Progress::Running { waits_for, .. }, .. } => {
-                self.follow(local, group, operation, (rank, waits_for));
-                Finding::Moving { tardy }
+            Answer::At { progress: Progress::Running { waits_for, behind, .. }, investigating } => {
+                let here = Unfinished { operation, waits_for: waits_for.clone() };
+                let waits: Vec<Unfinished> = behind.iter().cloned().chain([here]).collect();
+                if *investigating {
+                    Finding::Trusted { until: trusted_until(local), waits }
+                } else {
+                    waits.iter().for_each(|waits| self.follow(local, group, rank, waits));
+                    Finding::Moving { tardy }
+                }
             }
             Answer::At { progress: Progress::Done { .. }, .. } => {
-                Finding::Done { trusted: Some(trusted_until(local)) }
+                Finding::Done { trusted: Some(trusted_until(local)), tardy }
             }
             Answer::Well | Answer::At { progress: Progress::Unknown, .. } => {
                 Finding::Moving { tardy }
@@ -183,23 +190,23 @@ impl StallInquiry {
 
     pub(super) fn tick(&mut self, local: &mut Local, group: &Asked<'_>) -> Option<Cause> {
         let mut behind = Vec::new();
-        for ((rank, operation), finding) in &mut self.findings {
+        for ((rank, _), finding) in &mut self.findings {
             match finding {
                 Finding::Asked(question) if local.now >= question.until => {
                     *finding = if question.left { Finding::Left } else { Finding::Silent };
                 }
-                Finding::Trusted { until, waits_for } if local.now >= *until => {
-                    behind.push((*rank, *operation, std::mem::take(waits_for)));
+                Finding::Trusted { until, waits } if local.now >= *until => {
+                    behind.extend(waits.drain(..).map(|waits| (*rank, waits)));
                     *finding = Finding::Moving { tardy: false };
                 }
-                Finding::NotEntered { trusted, .. } | Finding::Done { trusted } => {
+                Finding::NotEntered { trusted, .. } | Finding::Done { trusted, .. } => {
                     *trusted = trusted.filter(|until| local.now < *until);
                 }
                 _ => {}
             }
         }
-        for (rank, operation, waits_for) in behind {
-            self.follow(local, group, operation, (rank, &waits_for));
+        for (rank, waits) in behind {
+            self.follow(local, group, rank, &waits);
         }
         self.verdict(local)
     }
@@ -249,9 +256,11 @@ impl StallInquiry {
 
     /// Those who move again, though perhaps not for long.
     fn tardy(&self) -> BTreeMap<Rank, Absence> {
-        let is = |finding: &Finding| matches!(finding, Finding::Moving { tardy: true });
+        let is = |finding: &Finding| {
+            matches!(finding, Finding::Moving { tardy: true } | Finding::Done { tardy: true, .. })
+        };
         let found = self.findings.iter().filter(|(_, finding)| is(finding));
-        found.map(|((rank, _), _)| (*rank, Absence::Slow)).collect()
+        found.map(|((rank, _), _)| (*rank, Absence::Tardy)).collect()
     }
 
     /// Somebody waits for what another one has sent: the connection between them is broken, and

@@ -107,8 +107,12 @@ fn a_rank_that_has_not_entered_is_told_from_those_that_wait() {
     settle(&mut engines);
     let key = OpKey::Collective(0);
     // The ring: 0 hears from 2, which is missing; 1 hears from 0, which waits itself.
-    let running =
-        |waits_for| OpReport::Running { description: described(), fingerprint: 5, waits_for };
+    let running = |waits_for| OpReport::Running {
+        description: described(),
+        fingerprint: 5,
+        waits_for,
+        behind: None,
+    };
     assert_eq!(engines[0].report(key), running(vec![2]));
     assert_eq!(engines[1].report(key), running(vec![0]));
     assert_eq!(engines[2].report(key), OpReport::NotEntered { last: None });
@@ -169,7 +173,7 @@ fn what_fell_out_of_the_records_is_done_and_what_is_stuck_stays() {
 fn messages_are_counted_by_peer_and_direction() {
     let mut engines = engines(3, TINY);
     let big = [7_u8; 100];
-    let (mut one, mut two) = ([0; 100], [0; 100]);
+    let (mut one, mut two, mut three) = ([0; 100], [0; 100], [0; 100]);
     send(&mut engines[0], 1, &big, 0);
     send(&mut engines[0], 1, &big, 1);
     recv(&mut engines[1], 0, &mut one, 0);
@@ -179,18 +183,22 @@ fn messages_are_counted_by_peer_and_direction() {
     assert!(matches!(engines[0].report(to_1(0)), OpReport::Done { description: Some(_) }));
     let second = engines[0].report(to_1(1));
     assert!(matches!(&second, OpReport::Running { waits_for, .. } if *waits_for == [1]));
-    let next = engines[0].report(to_1(2));
-    assert!(matches!(next, OpReport::NotEntered { last: Some(Entered { sequence: 1, .. }) }));
+    send(&mut engines[0], 1, &big, 2);
+    let OpReport::Running { waits_for, behind, .. } = engines[0].report(to_1(2)) else { panic!() };
+    assert_eq!((waits_for, behind), (vec![], Some((to_1(1), vec![1]))));
+    let next = engines[0].report(to_1(3));
+    assert!(matches!(next, OpReport::NotEntered { last: Some(Entered { sequence: 2, .. }) }));
     let none = |key| OpReport::NotEntered { last: None } == key;
     assert!(none(engines[0].report(OpKey::Send { peer: 2, sequence: 0 })));
     assert!(none(engines[0].report(OpKey::Recv { peer: 1, sequence: 0 })));
     assert!(none(engines[0].report(OpKey::Recv { peer: 99, sequence: 0 })), "not even a rank");
-    let held = engines[0].records().pop().unwrap().unfinished.unwrap();
+    let held = engines[0].records()[1].unfinished.take().unwrap();
     assert_eq!((held.awaits, held.refused_by), (vec![], vec![1]));
 
     recv(&mut engines[1], 0, &mut two, 1);
+    recv(&mut engines[1], 0, &mut three, 2);
     drive(&mut engines, &mut Random::new(1), |all| all.iter().all(Engine::is_idle));
-    assert_eq!([one, two], [big, big]);
+    assert_eq!([one, two, three], [big, big, big]);
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn a_time_out_names_who_is_missing() {
     let mut two = [0; 4];
     let behind = recv(&mut engine, 2, &mut two, &meta(1, Lane::PointToPoint));
     engine.poll();
-    assert_eq!(engine.waits_for(behind)[0].rank, 2);
+    assert_eq!(engine.kept_by(behind).unwrap().1, [2]);
     engine.time_out(behind, Duration::from_secs(3));
     let error = finish(&mut engine, behind).unwrap_err();
     let text = error.to_string();

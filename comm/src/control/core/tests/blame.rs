@@ -21,7 +21,7 @@ fn world(ranks: Rank, seed: u64) -> World {
 }
 
 fn running(waits_for: Vec<Rank>) -> Progress {
-    Progress::Running { description: "barrier #41".to_owned(), waits_for }
+    Progress::Running { description: "barrier #41".to_owned(), waits_for, behind: None }
 }
 
 fn not_entered(last: &str) -> Progress {
@@ -130,6 +130,53 @@ fn the_one_behind_an_earlier_operation_is_named() {
     }
 }
 
+/// What rank 3 sent in an operation that it has finished does not come to 2. Rank 1 waits for 2
+/// there, and has to finish that before it goes on in the next one, where 0 waits for it.
+#[test]
+fn a_broken_connection_behind_an_earlier_operation_is_found() {
+    for seed in 0..100 {
+        let mut world = world(4, seed);
+        let earlier = Operation::Collective(40);
+        let behind = move |waits_for| Some(Unfinished { operation: earlier, waits_for });
+        let description = || "barrier #41".to_owned();
+        world.progress = Box::new(move |rank, _, operation| match (rank, operation) {
+            (1, BARRIER) => Progress::Running {
+                description: description(),
+                waits_for: vec![],
+                behind: behind(vec![2]),
+            },
+            (2, BARRIER) => Progress::Running {
+                description: description(),
+                waits_for: vec![1],
+                behind: behind(vec![3]),
+            },
+            (2, operation) if operation == earlier => running(vec![3]),
+            _ => Progress::Done { description: description() },
+        });
+        stalled(&mut world, 0, vec![1]);
+        world.run(millis(1_000));
+        let cause = common(&world, seed);
+        assert!(matches!(cause, Cause::Disconnected { by: 2, peer: 3, .. }), "{seed}: {cause:?}");
+    }
+}
+
+/// It was stopped, so what it sent may be late as well: no connection broke.
+#[test]
+fn one_that_was_away_for_a_while_is_tardy() {
+    for finished in [true, false] {
+        let mut world = world(2, 1);
+        world.stop(1);
+        world.at(millis(150), 0, |world, _| world.resume(1));
+        world.progress = Box::new(move |_, _, _| match finished {
+            true => Progress::Done { description: "barrier #41".to_owned() },
+            false => running(vec![]),
+        });
+        stalled(&mut world, 0, vec![1]);
+        world.run(millis(1_000));
+        assert_eq!(missing(&common(&world, 1)), BTreeMap::from([(1, Absence::Tardy)]));
+    }
+}
+
 /// A stall behind somebody who died while being asked ends with the death.
 #[test]
 fn investigations_end_when_the_asked_die() {
@@ -232,6 +279,7 @@ fn a_mismatch_shows_both_calls() {
         world.progress = Box::new(move |rank, _, _| Progress::Running {
             description: call(rank),
             waits_for: vec![],
+            behind: None,
         });
         for (me, peer) in [(0, 1), (1, 0)] {
             let after = world.random.micros(0, 3_000);

@@ -25,10 +25,11 @@ fn operation(random: &mut Random) -> Operation {
 }
 
 fn absence(random: &mut Random) -> Absence {
-    match random.below(4) {
+    match random.below(5) {
         0 => Absence::Silent,
         1 => Absence::NotEntered { last: random.chance(50).then(|| text(random)) },
         2 => Absence::Slow,
+        3 => Absence::Tardy,
         _ => Absence::Left,
     }
 }
@@ -57,15 +58,22 @@ fn cause(random: &mut Random) -> Cause {
     }
 }
 
+fn unfinished(random: &mut Random) -> Option<Unfinished> {
+    let some = random.chance(50);
+    some.then(|| Unfinished { operation: operation(random), waits_for: ranks(random) })
+}
+
 fn progress(random: &mut Random) -> Progress {
     match random.below(4) {
         0 => Progress::NotEntered {
             last: random.chance(50).then(|| text(random)),
-            unfinished: random
-                .chance(50)
-                .then(|| Unfinished { operation: operation(random), waits_for: ranks(random) }),
+            unfinished: unfinished(random),
         },
-        1 => Progress::Running { description: text(random), waits_for: ranks(random) },
+        1 => Progress::Running {
+            description: text(random),
+            waits_for: ranks(random),
+            behind: unfinished(random),
+        },
         2 => Progress::Done { description: text(random) },
         _ => Progress::Unknown,
     }
@@ -182,14 +190,18 @@ fn the_largest_messages_fit() {
         missing,
         after: Duration::MAX,
     };
-    let unfinished = Some(Unfinished { operation: Operation::Collective(1), waits_for: many });
-    let progress = Progress::NotEntered { last, unfinished };
+    let unfinished = Unfinished { operation: Operation::Collective(1), waits_for: many.clone() };
+    let not_entered = Progress::NotEntered { last, unfinished: Some(unfinished.clone()) };
+    let running =
+        Progress::Running { description: long, waits_for: many, behind: Some(unfinished) };
+    let at = |progress| Answer::At { progress, investigating: true };
     let part = Part::Contribute(Box::new(contribution));
     for message in [
         Message::Agreement { comm: 1, number: 1, ballot: 1, part },
         Message::Failed { comm: 1, cause: stalled.clone() },
         Message::Answer { comm: 1, query: 1, answer: Answer::Failed(stalled) },
-        Message::Answer { comm: 1, query: 1, answer: Answer::At { progress, investigating: true } },
+        Message::Answer { comm: 1, query: 1, answer: at(not_entered) },
+        Message::Answer { comm: 1, query: 1, answer: at(running) },
     ] {
         let bytes = message.encode();
         assert!(bytes.len() <= Message::BYTES_MAX, "{}", bytes.len());
