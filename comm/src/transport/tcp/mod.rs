@@ -271,10 +271,14 @@ impl TcpTransport {
     }
 
     fn judge(&mut self, at: usize) {
-        // What the peer sent last may not have been accepted yet.
-        self.claim();
-        let fault = self.peers[at].judge();
-        self.faults.extend(fault);
+        // What the peer sent last may not have been accepted yet, nor been looked at by the thread
+        // that attends to the listener.
+        self.serve();
+        let peer = &mut self.peers[at];
+        self.faults.extend(peer.judge(Instant::now()));
+        if let Some(until) = peer.doubtful_until {
+            self.chores_at = self.chores_at.min(until);
+        }
     }
 
     /// Opens the pipe on `lane` to a peer.
@@ -320,6 +324,11 @@ impl TcpTransport {
         if !self.inbox.listener().is_attended() {
             // Drops strangers whose time is up.
             self.serve();
+        }
+        for at in 0..self.peers.len() {
+            if self.peers[at].doubtful_until.is_some() {
+                self.judge(at);
+            }
         }
     }
 

@@ -1,11 +1,16 @@
 //! All pipes to and from one peer, and whether it is still there.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use super::incoming::{End, Incoming};
 use super::outgoing::Outgoing;
 use crate::error::Rank;
 use crate::transport::{Fault, FaultKind, Lane};
+
+/// A peer that closes what this end has opened, and says nothing, may have left properly before it
+/// took that up: for this long, what it sent before may still come to the listener.
+const LAST_WORDS_TIME: Duration = Duration::from_millis(100);
 
 /// One rank of the communicator, as this end sees it.
 pub(super) struct Peer {
@@ -18,6 +23,8 @@ pub(super) struct Peer {
     /// The peer has left properly; bit `l` says whether it ever opened lane `l`.
     goodbye: Option<u8>,
     lost: Option<FaultKind>,
+    /// When to hold it for lost unless something comes from it.
+    pub(super) doubtful_until: Option<Instant>,
 }
 
 impl Peer {
@@ -30,6 +37,7 @@ impl Peer {
             asked: [u64::MAX; 3],
             goodbye: None,
             lost: None,
+            doubtful_until: None,
         }
     }
 
@@ -67,8 +75,9 @@ impl Peer {
     /// is gone without having left properly.
     ///
     /// While a pipe from it may still hold something there is no verdict: it may be what this
-    /// rank waits for, and a goodbye may follow.
-    pub(super) fn judge(&mut self) -> Option<Fault> {
+    /// rank waits for, and a goodbye may follow. As long as no pipe from it has come at all, one
+    /// may be on its way.
+    pub(super) fn judge(&mut self, now: Instant) -> Option<Fault> {
         let mut broken = None;
         let mut open = false;
         for incoming in self.incoming.iter().flatten() {
@@ -82,10 +91,22 @@ impl Peer {
         let backward = self.outgoing.iter().flatten().find_map(|outgoing| outgoing.left());
         self.goodbye = self.goodbye.or(backward);
         if open || self.goodbye.is_some() || self.lost.is_some() {
+            self.doubtful_until = None;
             return None;
         }
-        let unsent = self.outgoing.iter().flatten().find(|o| o.is_broken());
-        let kind = broken.or_else(|| unsent.and_then(|o| o.end()))?;
+        let kind = match broken {
+            Some(kind) => kind,
+            None => {
+                let unsent = self.outgoing.iter().flatten().find(|o| o.is_broken());
+                let kind = unsent?.end()?;
+                let until = *self.doubtful_until.get_or_insert(now + LAST_WORDS_TIME);
+                if now < until {
+                    return None;
+                }
+                kind
+            }
+        };
+        self.doubtful_until = None;
         self.lost = Some(kind.clone());
         Some(self.fault(kind))
     }

@@ -327,6 +327,34 @@ fn a_peer_that_leaves_without_ever_having_sent_is_missed() {
     a.progress().unwrap();
 }
 
+/// Rank 0 knocks at rank 1, as it is about to sleep for it. Rank 1 sends its last frame and leaves
+/// before it has taken that up, so that no goodbye goes that way; and the thread that attends to
+/// rank 0's listener has yet to come to the frame.
+#[test]
+fn what_a_leaver_sent_is_taken_though_the_way_to_it_ends_first() {
+    let job = job(2, "127.0.0.1");
+    job[0].listener.attend();
+    let (mut a, mut b) = (transport(&job[0], 0, 1), transport(&job[1], 1, 1));
+    assert!(a.head(Lane::Small, 1).unwrap().is_none());
+    a.arm(Sleep::Poll);
+    a.disarm();
+    let header = FrameHeader { fingerprint: 7, sequence: 9, payload_bytes: 4 };
+    let mut accepted = 0;
+    let mut send = || b.send(Lane::Small, 0, &header, &[span(b"last")], &mut accepted).unwrap();
+    // The greeting is there; it is answered, and then nobody looks.
+    assert!((0..100).all(|_| !send()));
+    job[0].listener.service().unwrap();
+    while !send() {}
+    drop(b);
+    while a.head(Lane::Small, 1).unwrap().is_none() {
+        a.progress().unwrap();
+        job[1].listener.service().unwrap();
+    }
+    assert_eq!(receive(&mut a, Lane::Small, 1).unwrap(), b"last");
+    let kind = fault_of(&mut a, Lane::Small, 1).kind.to_string();
+    assert!(kind.contains("has left"), "{kind}");
+}
+
 #[test]
 fn a_pipe_for_somebody_else_is_dropped() {
     let job = job(2, "127.0.0.1");
