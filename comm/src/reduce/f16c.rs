@@ -2,12 +2,14 @@
 //! conversions once NaNs are made canonical, and several times as fast.
 
 use std::arch::x86_64::{
-    __m256, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128,
+    __m128i, __m256, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm_storeu_si128,
     _mm256_blendv_ps, _mm256_cmp_ps, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_loadu_ps,
     _mm256_set1_ps, _mm256_storeu_ps,
 };
 
 use syncline_codecs::float::{f16_from_f32, f16_to_f32};
+
+use super::ops::Binary;
 
 const LANES: usize = 8;
 
@@ -63,4 +65,50 @@ pub(super) unsafe fn narrow(dst: *mut u8, src: *const u8, count: usize, _: f64) 
         // SAFETY: `i < count`.
         unsafe { dst.wrapping_add(i).write_unaligned(f16_from_f32(wide)) };
     }
+}
+
+/// The operator on the types' own bits: widened, combined and rounded in registers.
+///
+/// # Safety
+/// As [`super::kernel::Zip`] says.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn zip<O: Binary<Value = f32>>(
+    dst: *mut u8,
+    a: *const u8,
+    b: *const u8,
+    count: usize,
+    arg: f64,
+) {
+    let (dst, a, b) = (dst.cast::<u16>(), a.cast::<u16>(), b.cast::<u16>());
+    let vectors = count - count % LANES;
+    for i in (0..vectors).step_by(LANES) {
+        // SAFETY: elements i to i + 8 lie below `count`; the load needs no alignment.
+        let x = wide(unsafe { _mm_loadu_si128(a.wrapping_add(i).cast()) });
+        // SAFETY: as above.
+        let y = wide(unsafe { _mm_loadu_si128(b.wrapping_add(i).cast()) });
+        let combined: [f32; LANES] = std::array::from_fn(|lane| O::apply(x[lane], y[lane], arg));
+        // SAFETY: an array of that many.
+        let combined = unsafe { _mm256_loadu_ps(combined.as_ptr()) };
+        let small = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(canonical(combined));
+        // SAFETY: as the loads; `dst` is `a` or overlaps neither.
+        unsafe { _mm_storeu_si128(dst.wrapping_add(i).cast(), small) };
+    }
+    for i in vectors..count {
+        // SAFETY: `i < count`.
+        let x = f16_to_f32(unsafe { a.wrapping_add(i).read_unaligned() });
+        // SAFETY: `i < count`.
+        let y = f16_to_f32(unsafe { b.wrapping_add(i).read_unaligned() });
+        // SAFETY: `i < count`.
+        unsafe { dst.wrapping_add(i).write_unaligned(f16_from_f32(O::apply(x, y, arg))) };
+    }
+}
+
+/// Eight f16 as f32.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn wide(small: __m128i) -> [f32; LANES] {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: an array of that many.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), canonical(_mm256_cvtph_ps(small))) };
+    lanes
 }

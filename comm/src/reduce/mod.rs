@@ -10,6 +10,7 @@ mod element;
 mod f16c;
 mod fpenv;
 mod kernel;
+mod one_pass;
 mod op;
 mod ops;
 mod reducer;

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::fpenv::DefaultEnvironment;
 use super::kernel::{Level, Map, Zip};
 use super::ops::{self, And, Avg, Divide, Max, Min, Narrow, Or, Prod, Scale, Sum, Widen, Xor};
-use super::{DType, Format, ReduceOp};
+use super::{DType, Format, ReduceOp, one_pass};
 use crate::error::{Error, Rank, Result};
 use crate::memory::{Span, SpanMut};
 
@@ -25,6 +25,9 @@ pub struct Reducer {
     combine: Zip,
     /// `⊕` and the operator's last step, on accumulators.
     combine_last: Zip,
+    /// `combine_last` on the type itself, where that differs from its accumulator and takes one
+    /// pass.
+    one_pass: Option<Zip>,
     /// The operator's last step on accumulators, where it has one.
     last: Option<Map>,
     /// Multiplication by the factor of `premul_sum`, on accumulators.
@@ -95,6 +98,7 @@ impl Reducer {
             op,
             combine,
             combine_last: if is_avg { combine_avg(accumulator, level) } else { combine },
+            one_pass: one_pass::combine_last(dtype, op, level),
             last: is_avg.then(|| divide(accumulator, level)),
             scale: scale(accumulator, op, level),
             conversions: conversions(dtype, level),
@@ -141,7 +145,11 @@ impl Reducer {
         assert_eq!(b.len(), count * self.size(b_format), "second operand's length in bytes");
         debug_assert!(is_apart_or_same(dst, a) && is_apart_or_same(dst, b), "spans overlap");
         let _environment = DefaultEnvironment::enter();
-        if let Some(conversions) = self.conversions {
+        let all_data = [dst_format, a_format, b_format].iter().all(|&f| f == Format::Data);
+        if let Some(kernel) = self.one_pass.filter(|_| all_data) {
+            // SAFETY: the spans hold `count` elements, checked above.
+            unsafe { self.zip(kernel, dst.as_ptr(), a.as_ptr(), b.as_ptr(), count) };
+        } else if let Some(conversions) = self.conversions {
             let a = Operand { ptr: a.as_ptr(), format: a_format };
             let b = Operand { ptr: b.as_ptr(), format: b_format };
             self.combine_narrow(conversions, dst.as_ptr(), dst_format, a, b, count);
