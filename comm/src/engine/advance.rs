@@ -12,7 +12,7 @@ use crate::transport::{Fault, FrameHeader, Lane, Transport};
 /// Frames one pipe may move before the others get their turn.
 const FRAMES_PER_TURN: usize = 1;
 /// Bytes of local work before the pipes get their turn.
-const LOCAL_BYTES_PER_TURN: usize = 256 * 1024;
+const LOCAL_BYTES_PER_TURN: usize = 128 * 1024;
 
 /// Moves `task`; answers whether anything moved.
 ///

@@ -67,7 +67,8 @@ pub(super) unsafe fn narrow(dst: *mut u8, src: *const u8, count: usize, _: f64) 
     }
 }
 
-/// The operator on the types' own bits: widened, combined and rounded in registers.
+/// The operator on f16, each result rounded once, to nearest even. The NaN that operators return
+/// is rounded to the canonical one.
 ///
 /// # Safety
 /// As [`super::kernel::Zip`] says.
@@ -89,7 +90,7 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
         let combined: [f32; LANES] = std::array::from_fn(|lane| O::apply(x[lane], y[lane], arg));
         // SAFETY: an array of that many.
         let combined = unsafe { _mm256_loadu_ps(combined.as_ptr()) };
-        let small = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(canonical(combined));
+        let small = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(combined);
         // SAFETY: as the loads; `dst` is `a` or overlaps neither.
         unsafe { _mm_storeu_si128(dst.wrapping_add(i).cast(), small) };
     }
@@ -109,6 +110,6 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
 fn wide(small: __m128i) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     // SAFETY: an array of that many.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), canonical(_mm256_cvtph_ps(small))) };
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_cvtph_ps(small)) };
     lanes
 }

@@ -4,6 +4,8 @@
 //! function in `ops` and a loop in `kernel`, and compiled for several instruction sets; the ones
 //! this CPU can run are found at start. All of them give the same bits.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod dtype;
 mod element;
 #[cfg(target_arch = "x86_64")]

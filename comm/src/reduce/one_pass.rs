@@ -40,6 +40,8 @@ pub(super) fn combine_last(dtype: DType, op: ReduceOp, level: Level) -> Option<Z
 
 fn kernel<O: Binary<Value = f32>>(dtype: DType, level: Level) -> Option<Zip> {
     match dtype {
+        #[cfg(target_arch = "x86_64")]
+        DType::BF16 if level != Level::Baseline => Some(super::bf16::zip::<O>),
         DType::BF16 => Some(level.zip::<Through<BF16, O>>()),
         #[cfg(target_arch = "x86_64")]
         DType::F16 if level != Level::Baseline => Some(super::f16c::zip::<O>),
