@@ -42,10 +42,9 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
         let high = (_mm256_unpackhi_epi16(zero, x), _mm256_unpackhi_epi16(zero, y));
         let low = rounded(combined::<O>(low, arg));
         let high = rounded(combined::<O>(high, arg));
+        let small = _mm256_packus_epi32(low, high);
         // SAFETY: as the loads; `dst` is `a` or overlaps neither.
-        unsafe {
-            _mm256_storeu_si256(dst.wrapping_add(i).cast(), _mm256_packus_epi32(low, high));
-        }
+        unsafe { _mm256_storeu_si256(dst.wrapping_add(i).cast(), small) };
     }
     for i in vectors..count {
         // SAFETY: `i < count`.
