@@ -60,14 +60,16 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn combined<O: Binary<Value = f32>>((x, y): (__m256i, __m256i), arg: f64) -> __m256i {
+    let (x, y) = (_mm256_castsi256_ps(x), _mm256_castsi256_ps(y));
     let (mut a, mut b) = ([0.0_f32; WIDE], [0.0_f32; WIDE]);
     // SAFETY: an array of that many.
-    unsafe { _mm256_storeu_ps(a.as_mut_ptr(), _mm256_castsi256_ps(x)) };
+    unsafe { _mm256_storeu_ps(a.as_mut_ptr(), x) };
     // SAFETY: as above.
-    unsafe { _mm256_storeu_ps(b.as_mut_ptr(), _mm256_castsi256_ps(y)) };
+    unsafe { _mm256_storeu_ps(b.as_mut_ptr(), y) };
     let results: [f32; WIDE] = std::array::from_fn(|lane| O::apply(a[lane], b[lane], arg));
     // SAFETY: an array of that many.
-    _mm256_castps_si256(unsafe { _mm256_loadu_ps(results.as_ptr()) })
+    let results = unsafe { _mm256_loadu_ps(results.as_ptr()) };
+    _mm256_castps_si256(results)
 }
 
 /// The upper halves of eight f32, rounded to nearest even. The NaN that operators return rounds

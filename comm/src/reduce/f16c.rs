@@ -109,7 +109,8 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
 #[target_feature(enable = "avx2,f16c")]
 fn wide(small: __m128i) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
+    let vector = _mm256_cvtph_ps(small);
     // SAFETY: an array of that many.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_cvtph_ps(small)) };
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), vector) };
     lanes
 }
