@@ -26,8 +26,10 @@ const SPIN_POLLS_MAX: u32 = 1024;
 const POLLS_PER_LOOK: u32 = 64;
 /// Busy polls between two looks at the clock and the abort flag.
 const MOVES_PER_LOOK: u32 = 1024;
-/// How often to give up the core before sleeping, when there are more ranks than cores.
-const YIELDS: u32 = 3;
+/// How often to give up the core before sleeping, when there are more ranks than cores: enough
+/// for the others to have had their turn, as being woken costs both sides a system call. A model
+/// need not try them all.
+const YIELDS: u32 = if cfg!(syncline_loom) { 3 } else { 30 };
 
 /// Time, for deadlines. Real, or virtual in simulations.
 pub trait Clock: Send + Sync {
