@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::choice::{Choice, Planner};
 use super::fingerprint;
 use super::prepare::{Prepared, Recipe, prepare};
-use crate::collective::{self, Contract, Request};
+use crate::collective::{self, Contract, Counts, Request};
 use crate::engine::{OpMeta, Program};
 use crate::error::Result;
 
 /// Most programs kept. A training loop repeats a few hundred calls.
 const PROGRAMS_MAX: usize = 1024;
+/// Places for plans that are found without a hash.
+const RECENT: usize = 64;
 
 /// A call, ready to run.
 pub(super) struct Plan {
@@ -57,9 +59,9 @@ impl Plan {
     }
 }
 
-/// A plan in use: the latest one, which nobody else can then have, or one from the cache.
+/// A plan in use: a recent one, which nobody else can then have, or one from the cache.
 pub(super) enum Planned<'a> {
-    Latest(MutexGuard<'a, Option<Arc<Plan>>>),
+    Recent(MutexGuard<'a, Option<Arc<Plan>>>),
     Known(Arc<Plan>),
 }
 
@@ -69,19 +71,24 @@ impl Deref for Planned<'_> {
     #[inline]
     fn deref(&self) -> &Plan {
         match self {
-            Self::Latest(latest) => latest.as_ref().expect("it was looked at"),
+            Self::Recent(recent) => recent.as_ref().expect("it was looked at"),
             Self::Known(plan) => plan,
         }
     }
 }
 
 /// Every call the communicator has made lately.
-#[derive(Default)]
 pub(super) struct Plans {
-    /// The latest one: a loop over one call looks no further. Never waited for: whoever finds it
-    /// in use looks into the cache.
-    latest: Mutex<Option<Arc<Plan>>>,
+    /// By [`place`], the latest one: a loop over some calls looks no further. Never waited for:
+    /// whoever finds it in use looks into the cache.
+    recent: [Mutex<Option<Arc<Plan>>>; RECENT],
     cache: Mutex<Cache>,
+}
+
+impl Default for Plans {
+    fn default() -> Self {
+        Self { recent: std::array::from_fn(|_| Mutex::default()), cache: Mutex::default() }
+    }
 }
 
 #[derive(Default)]
@@ -100,15 +107,15 @@ impl Plans {
         in_place: bool,
         planner: &Planner,
     ) -> Result<Planned<'_>> {
-        let latest = self.latest.try_lock();
-        if let Ok(latest) = latest
-            && latest.as_ref().is_some_and(|plan| plan.serves(request, in_place))
+        let recent = &self.recent[place(request, in_place)];
+        if let Ok(recent) = recent.try_lock()
+            && recent.as_ref().is_some_and(|plan| plan.serves(request, in_place))
         {
-            return Ok(Planned::Latest(latest));
+            return Ok(Planned::Recent(recent));
         }
         let plan = self.look_up(request, in_place, planner)?;
-        if let Ok(mut latest) = self.latest.try_lock() {
-            *latest = Some(Arc::clone(&plan));
+        if let Ok(mut recent) = recent.try_lock() {
+            *recent = Some(Arc::clone(&plan));
         }
         Ok(Planned::Known(plan))
     }
@@ -125,6 +132,21 @@ impl Plans {
             None => Ok(cache.insert(hash, Arc::new(make(request, in_place, planner)?))),
         }
     }
+}
+
+/// Which of the recent plans `request` may be: the same for equal requests, and mostly not for
+/// others.
+#[inline]
+fn place(request: &Request, in_place: bool) -> usize {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let count = match &request.counts {
+        Counts::Uniform(count) => *count,
+        Counts::PerRank(counts) => counts.len(),
+        Counts::PerPair { send, .. } => send.len(),
+    };
+    let kind = (request.collective as u64) << 9 | (request.dtype as u64) << 1 | u64::from(in_place);
+    let mixed = (count as u64).wrapping_mul(GOLDEN) ^ kind.wrapping_mul(GOLDEN.rotate_left(32));
+    (mixed.wrapping_mul(GOLDEN) >> 32) as usize % RECENT
 }
 
 impl Cache {
@@ -166,4 +188,24 @@ fn make(request: &Request, in_place: bool, planner: &Planner) -> Result<Plan> {
         false => (Some(bytes(contract.input)), bytes(contract.output)),
     };
     Ok(Plan { request: request.clone(), in_place, contract, bytes, program, choice, meta })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::reduce::DType;
+    use crate::schedule::Collective;
+
+    #[test]
+    fn the_calls_of_a_training_step_mostly_have_places_of_their_own() {
+        let request = |collective, count| Request::new(collective, DType::F32, count);
+        let layers = (1..=24).map(|layer| request(Collective::AllReduce, 4096 * layer));
+        let others = [Collective::Barrier, Collective::Broadcast, Collective::AllGather];
+        let calls: Vec<_> = layers.chain(others.map(|c| request(c, 2))).collect();
+        let places: HashSet<_> = calls.iter().map(|call| place(call, true)).collect();
+        assert!(places.len() * 4 >= calls.len() * 3, "{} for {}", places.len(), calls.len());
+        assert!(calls.iter().all(|call| place(call, true) == place(&call.clone(), true)));
+    }
 }
