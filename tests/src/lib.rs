@@ -9,3 +9,4 @@ pub mod matrix;
 pub mod netns;
 pub use syncline::campaign::oracle;
 pub mod scenarios;
+pub mod staging;

@@ -26,6 +26,7 @@ pub fn run(name: &str, comm: &Communicator) -> Result<String, String> {
         "grouped" => grouped(comm).map_err(|e| e.to_string()),
         "reproducible" => reproducible(comm),
         "late" => late(comm),
+        "staging" => crate::staging::stay_within_the_budget(comm),
         other => Err(format!("no scenario {other}")),
     }
 }

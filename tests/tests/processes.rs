@@ -86,3 +86,10 @@ fn waiting_ranks_sleep() {
     over("shm", "late", [2, 6]);
     over("tcp", "late", [2, 6]);
 }
+
+/// 64 MiB per buffer with 2 and 4 ranks; with 24 every rank talks to 23 others.
+#[test]
+fn staging_stays_within_its_budget() {
+    over("shm", "staging", [2, 4, 24]);
+    over("tcp", "staging", [2, 24]);
+}

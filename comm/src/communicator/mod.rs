@@ -26,6 +26,7 @@ mod tests;
 mod typed;
 mod work;
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -49,7 +50,7 @@ use crate::engine::{
     Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
 };
 use crate::error::{Error, Peer, Rank, Result};
-use crate::memory::{Loan, process_generation};
+use crate::memory::{Loan, Spares, process_generation};
 use crate::rendezvous::{Listener, MemberInfo, Participant, join};
 use choice::Planner;
 use growth::Invitation;
@@ -143,6 +144,8 @@ struct Inner {
     wires: Vec<Option<&'static str>>,
     /// Where small tensors are packed side by side.
     packed: Mutex<Vec<u8>>,
+    /// What kept the buffers of started operations.
+    spare_kept: Spares<Box<dyn Any + Send>>,
     sequence: AtomicU64,
     children: AtomicU64,
     /// Attempts to shrink it.
@@ -299,6 +302,7 @@ impl Communicator {
                 messages: Messages::new(ranks),
                 wires: names,
                 packed: Mutex::default(),
+                spare_kept: Spares::default(),
                 sequence: AtomicU64::new(0),
                 children: AtomicU64::new(0),
                 shrinks: AtomicU64::new(0),

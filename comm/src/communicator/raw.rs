@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::message::Message;
 use super::{Communicator, Inner};
 use crate::collective::{self, Request};
@@ -19,7 +21,8 @@ use crate::reduce::DType;
 #[must_use = "wait for it: until then the operation uses the caller's buffers"]
 pub struct RawWork {
     inner: Arc<Inner>,
-    parts: Vec<Part>,
+    /// One, except of a group.
+    parts: SmallVec<[Part; 1]>,
 }
 
 struct Part {
@@ -29,13 +32,13 @@ struct Part {
 }
 
 impl RawWork {
-    pub(super) const fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, parts: Vec::new() }
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, parts: SmallVec::new() }
     }
 
     /// The result, if all of it has ended; moves it on otherwise.
     pub fn test(&self) -> Option<Result<()>> {
-        let ended: Vec<Option<Result<()>>> =
+        let ended: SmallVec<[Option<Result<()>>; 1]> =
             self.parts.iter().map(|part| part.ended(part.work.test()?)).collect();
         ended.into_iter().try_fold(Ok(()), |first: Result<()>, ended| Some(first.and(ended?)))
     }

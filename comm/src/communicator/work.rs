@@ -18,6 +18,22 @@ struct Kept<T> {
     output: Vec<T>,
 }
 
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { input: Vec::new(), output: Vec::new() }
+    }
+}
+
+impl<T: Element> Kept<T> {
+    /// In a box, of which `inner` may have one left.
+    fn boxed(self, inner: &Inner) -> Box<Self> {
+        let spare = inner.spare_kept.take(|spare| spare.is::<Self>());
+        let mut place = spare.and_then(|spare| spare.downcast().ok()).unwrap_or_default();
+        *place = self;
+        place
+    }
+}
+
 /// A started operation. It goes on in the background; several may be in flight, and may be
 /// waited for in any order. Dropping this leaves the operation running.
 #[must_use = "wait for it to get the buffer back"]
@@ -61,8 +77,9 @@ impl<T: Element> Work<T> {
     fn output(&self) -> Result<Vec<T>> {
         let kept = self.work.take_kept().and_then(|kept| kept.downcast::<Kept<T>>().ok());
         match kept {
-            Some(kept) => {
-                let Kept { input, output } = *kept;
+            Some(mut kept) => {
+                let Kept { input, output } = std::mem::take(&mut *kept);
+                self.inner.spare_kept.keep(kept);
                 Ok(if output.is_empty() { input } else { output })
             }
             None => self.lost().map(|()| Vec::new()),
@@ -109,7 +126,7 @@ impl Communicator {
         } else {
             engine::Buffers::separate(input_span.as_span(), output_span)
         };
-        let keep = Box::new(Kept { input, output });
+        let keep = Kept { input, output }.boxed(&self.inner);
         let meta = plan.meta(self.inner.next_sequence());
         let patience = self.inner.patience();
         let work = self.inner.cell.start(&plan.program, buffers, &meta, keep, &patience)?;
@@ -155,8 +172,8 @@ impl Communicator {
     ) -> Result<Work<T>> {
         let patience = self.inner.patience();
         let cell = &self.inner.cell;
-        let work =
-            cell.start(&message.program, buffers, &message.meta, Box::new(kept), &patience)?;
+        let keep = kept.boxed(&self.inner);
+        let work = cell.start(&message.program, buffers, &message.meta, keep, &patience)?;
         Ok(Work { inner: Arc::clone(&self.inner), work, _element: std::marker::PhantomData })
     }
 }

@@ -15,7 +15,7 @@ use super::links::{Event, Links};
 use super::requests::{Reply, Request, Requests};
 use super::seats::{self, FAREWELL_TIME_MAX, GRACE};
 use crate::engine::{
-    Clock, MonotonicClock, Patience, Polled, Source, Trouble, TroubleKind, WakeOn, wait,
+    Clock, MonotonicClock, Patience, PollFds, Polled, Source, Trouble, TroubleKind, WakeOn, wait,
 };
 use crate::error::Rank;
 
@@ -242,6 +242,6 @@ impl Source for Attendant {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        WakeOn::Fds(vec![PollFd::from_borrowed_fd(self.links.fd(), PollFlags::IN)])
+        WakeOn::Fds(PollFds::from_iter([PollFd::from_borrowed_fd(self.links.fd(), PollFlags::IN)]))
     }
 }

@@ -21,6 +21,7 @@ use super::recorder::{OpKey, OpRecord, OpReport, Snapshot};
 use super::wait::{Clock as _, MonotonicClock, Outcome, Patience, wait};
 use super::waiting::{Driving, Entering};
 use crate::error::{Error, Result};
+use crate::memory::Spares;
 
 /// An engine that threads take turns to drive.
 pub struct EngineCell {
@@ -44,6 +45,8 @@ pub struct EngineCell {
     /// Told when the engine has failed, once.
     mourner: OnceLock<Box<dyn Mourner>>,
     mourned: AtomicBool,
+    /// Completions of operations that have ended.
+    spares: Spares<Arc<Completion>>,
 }
 
 /// Is told that an engine has failed, by the thread that returns the first error.
@@ -132,6 +135,7 @@ impl EngineCell {
             has_visits: AtomicBool::new(false),
             mourner: OnceLock::new(),
             mourned: AtomicBool::new(false),
+            spares: Spares::default(),
         })
     }
 
@@ -223,7 +227,7 @@ impl EngineCell {
         progress::prepare(self)?;
         let mut held = self.enter(meta, &self.patience(patience))?;
         let id = held.engine_mut().submit(program, buffers, meta)?;
-        let completion = Arc::new(Completion::new(&self.gate, Some(keep)));
+        let completion = self.completion(keep);
         held.engine_mut().notify(id, Arc::clone(&completion));
         held.engine_mut().poll();
         drop(held);
@@ -232,6 +236,16 @@ impl EngineCell {
             progress::register(self);
         }
         Ok(work)
+    }
+
+    fn completion(&self, keep: Box<dyn Any + Send>) -> Arc<Completion> {
+        // Whoever has told of its end may not have let go of it yet.
+        let spare = self.spares.take(|spare| Arc::get_mut(spare).is_some());
+        let Some(mut spare) = spare else {
+            return Arc::new(Completion::new(&self.gate, Some(keep)));
+        };
+        Arc::get_mut(&mut spare).expect("nobody else has it").renew(Some(keep));
+        spare
     }
 
     /// Fails everything under way on this engine, and refuses everything that comes, because
@@ -508,5 +522,14 @@ impl Work {
     /// first time.
     pub fn take_kept(&self) -> Option<Box<dyn Any + Send>> {
         self.completion.take_kept()
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.completion.has_ended() {
+            drop(self.completion.take_kept());
+            self.cell.spares.keep(Arc::clone(&self.completion));
+        }
     }
 }

@@ -76,6 +76,13 @@ impl Completion {
         Self { gate: Arc::clone(gate), ended: AtomicBool::new(false), inside }
     }
 
+    /// As a new one, for another operation of the same engine. The last one has ended.
+    pub(super) fn renew(&mut self, keep: Option<Box<dyn Any + Send>>) {
+        self.gate.pending.fetch_add(1, Ordering::SeqCst);
+        self.ended.store(false, Ordering::Release);
+        *self.inside() = Inside { result: Ok(()), keep };
+    }
+
     fn inside(&self) -> MutexGuard<'_, Inside> {
         // Never held while anything can wait: contended for a few instructions at most.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)

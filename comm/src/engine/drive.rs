@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags};
 
 use super::executor::Engine;
-use super::wait::WakeOn;
+use super::wait::{PollFds, WakeOn};
 use crate::transport::Sleep;
 
 impl Engine {
@@ -34,7 +34,7 @@ impl Engine {
     }
 
     /// Appends the descriptors that end a sleep.
-    pub(super) fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+    pub(super) fn poll_fds<'a>(&'a self, fds: &mut PollFds<'a>) {
         for transport in self.transports() {
             fds.extend(transport.poll_fds().into_iter().map(readable));
         }
@@ -48,7 +48,7 @@ impl Engine {
         {
             return WakeOn::Shared { word, value };
         }
-        let mut fds: Vec<PollFd<'_>> = bell.map(readable).into_iter().collect();
+        let mut fds: PollFds<'_> = bell.map(readable).into_iter().collect();
         self.poll_fds(&mut fds);
         WakeOn::Fds(fds)
     }

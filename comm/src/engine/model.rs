@@ -10,7 +10,7 @@
 //! purpose to see them fail.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use loom::sync::Arc;
@@ -28,7 +28,7 @@ use super::{Buffers, Description, Engine, EngineCell, EngineConfig, OpMeta, Oper
 use crate::error::{Error, Peer, Rank};
 use crate::memory::testing::{span, span_mut};
 use crate::memory::{Span, SpanMut};
-use crate::transport::{Fault, FrameHeader, Lane, Limits, Sleep, Transport};
+use crate::transport::{Descriptors, Fault, FrameHeader, Lane, Limits, Sleep, Transport};
 
 /// What every message carries.
 const PAYLOAD: [u8; 8] = [7; 8];
@@ -116,8 +116,8 @@ impl Transport for End {
         None
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.valve.bell.as_fd()]
+    fn poll_fds(&self) -> Descriptors<'_> {
+        Descriptors::from_iter([self.valve.bell.as_fd()])
     }
 }
 

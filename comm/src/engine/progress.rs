@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::event::PollFd;
+use smallvec::SmallVec;
 
 use super::cell::{EngineCell, Held};
 use super::completion::Gate;
 use super::drive::readable;
 use super::primitive::AtomicBool;
 use super::registry::{Client, Registry, drop_finished};
-use super::wait::{Clock, MonotonicClock, Outcome, Patience, Polled, Source, WakeOn, wait};
+use super::wait::{
+    Clock, MonotonicClock, Outcome, Patience, PollFds, Polled, Source, WakeOn, wait,
+};
 use crate::error::{Error, Result};
 use crate::transport::Sleep;
 
@@ -92,7 +94,8 @@ fn run() {
 /// Drives several engines; done when their set must change.
 struct Driver<'a> {
     cells: &'a [Arc<EngineCell>],
-    held: Vec<Option<Held<'a>>>,
+    /// As a rule made without an allocation: there is one of these for every burst of work.
+    held: SmallVec<[Option<Held<'a>>; 4]>,
     armed: bool,
 }
 
@@ -144,7 +147,7 @@ impl Source for Driver<'_> {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        let mut fds: Vec<PollFd<'_>> = REGISTRY.bell.fd().map(readable).into_iter().collect();
+        let mut fds: PollFds<'_> = REGISTRY.bell.fd().map(readable).into_iter().collect();
         for (cell, held) in self.cells.iter().zip(&self.held) {
             if let Some(held) = held {
                 held.engine().poll_fds(&mut fds);

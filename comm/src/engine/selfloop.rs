@@ -1,12 +1,13 @@
 //! The wire from a rank to itself, for point-to-point messages.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
 
 use crate::error::Rank;
 use crate::memory::{Arena, Lease, Span, SpanMut};
-use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
+use crate::transport::{
+    Descriptors, Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport,
+};
 
 /// The most payload bytes one pipe holds: a larger message needs its receive to be posted before
 /// the send can end.
@@ -133,7 +134,7 @@ impl Transport for SelfLoop {
         None
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
+    fn poll_fds(&self) -> Descriptors<'_> {
+        Descriptors::new()
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 #[cfg(not(all(test, syncline_loom)))]
 use rustix::thread::futex;
+use smallvec::SmallVec;
 
 use super::primitive::{self, AtomicBool};
 
@@ -134,7 +135,11 @@ pub enum Polled {
     Idle,
 }
 
+/// Descriptors to sleep on, kept without an allocation as a rule: there is a list for every sleep.
+pub type PollFds<'a> = SmallVec<[PollFd<'a>; 64]>;
+
 /// What ends a sleep.
+#[expect(clippy::large_enum_variant, reason = "made on the stack for every sleep")]
 pub enum WakeOn<'a> {
     /// The futex word, which lies in memory shared with other processes, leaves this value.
     Shared {
@@ -151,7 +156,7 @@ pub enum WakeOn<'a> {
         value: u32,
     },
     /// One of these descriptors is ready.
-    Fds(Vec<PollFd<'a>>),
+    Fds(PollFds<'a>),
 }
 
 /// Something to wait for.
@@ -332,7 +337,7 @@ impl Source for Ready<'_, '_> {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        WakeOn::Fds(self.fds.to_vec())
+        WakeOn::Fds(self.fds.iter().cloned().collect())
     }
 }
 

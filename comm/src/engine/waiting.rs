@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cell::{EngineCell, Held};
 use super::completion::Completion;
 use super::executor::TaskId;
-use super::wait::{Polled, Source, WakeOn};
+use super::wait::{PollFds, Polled, Source, WakeOn};
 use crate::error::Result;
 use crate::transport::Sleep;
 
@@ -145,7 +145,7 @@ impl Source for Driving<'_> {
         match (self.armed, &self.held) {
             (Armed::Engine(how), Some(held)) => held.engine().wake_on(how, self.cell.bell.fd()),
             (Armed::Gate(value), _) => WakeOn::Private { word: self.cell.gate.word(), value },
-            (Armed::Engine(_) | Armed::Nothing, _) => WakeOn::Fds(Vec::new()),
+            (Armed::Engine(_) | Armed::Nothing, _) => WakeOn::Fds(PollFds::new()),
         }
     }
 }

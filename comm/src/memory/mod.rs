@@ -8,6 +8,7 @@ mod process;
 mod receive_buffer;
 mod socket;
 mod span;
+mod spares;
 mod stream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
@@ -21,4 +22,5 @@ pub use process::process_generation;
 pub(crate) use receive_buffer::ReceiveBuffer;
 pub(crate) use socket::{gather_spans, receive_span, send_spans};
 pub use span::{Span, SpanMut};
+pub(crate) use spares::Spares;
 pub use stream::drain_streams;

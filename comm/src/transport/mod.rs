@@ -14,6 +14,7 @@ pub mod shm;
 pub mod sim;
 pub mod tcp;
 
+use smallvec::SmallVec;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU32;
 
@@ -98,6 +99,10 @@ pub enum Sleep {
     Poll,
 }
 
+/// Descriptors of a transport. As many as a host has ranks, and as a rule those of few: kept
+/// without an allocation, since there is a list for every sleep.
+pub type Descriptors<'a> = SmallVec<[BorrowedFd<'a>; 64]>;
+
 /// Pipes to some ranks of one communicator.
 pub trait Transport: Send {
     /// Its name in options, tables and errors: `shm`, `tcp`, `sim`.
@@ -168,5 +173,5 @@ pub trait Transport: Send {
     fn futex(&self) -> Option<(&AtomicU32, u32)>;
 
     /// Descriptors to wait for readability on with [`Sleep::Poll`].
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>>;
+    fn poll_fds(&self) -> Descriptors<'_>;
 }

@@ -1,7 +1,7 @@
 //! Pipes in memory, with any frame size and capacity, for tests in one process.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,7 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::error::Rank;
 use crate::memory::testing::{bytes, span};
 use crate::memory::{Span, SpanMut};
-use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
+use crate::transport::{
+    Descriptors, Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport,
+};
 
 /// What every pipe of a fabric can do.
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +206,7 @@ impl Transport for Loopback {
         None
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.bell.as_fd()]
+    fn poll_fds(&self) -> Descriptors<'_> {
+        Descriptors::from_iter([self.bell.as_fd()])
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::{
-    Buffers, Clock, EngineCell, MonotonicClock, Outcome, Patience, Polled, Program, Source, WakeOn,
-    wait,
+    Buffers, Clock, EngineCell, MonotonicClock, Outcome, Patience, PollFds, Polled, Program,
+    Source, WakeOn, wait,
 };
 use super::{Pipes, engines, meta, shared};
 use crate::error::{Error, Rank};
@@ -206,7 +206,7 @@ impl Source for Never {
     }
 
     fn wake_on(&self) -> WakeOn<'_> {
-        WakeOn::Fds(Vec::new())
+        WakeOn::Fds(PollFds::new())
     }
 }
 
@@ -234,7 +234,7 @@ fn a_stall_is_measured_from_the_last_movement() {
             if self.0 < 5000 { Polled::Moved } else { Polled::Idle }
         }
         fn wake_on(&self) -> WakeOn<'_> {
-            WakeOn::Fds(Vec::new())
+            WakeOn::Fds(PollFds::new())
         }
     }
     let clock = Virtual::default();

@@ -21,7 +21,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::futex;
@@ -30,7 +30,7 @@ use self::doorbell::{IN_POLL, ON_FUTEX};
 use self::mapped::{MappedRank, MappedRing};
 use self::ring::{Consumer, Corrupt, Producer};
 use self::watch::{Identity, Watch};
-use super::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
+use super::{Descriptors, Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
 use crate::error::{Error, Rank, Result};
 use crate::memory::{Mapping, Span, SpanMut};
 
@@ -384,7 +384,7 @@ impl Transport for ShmTransport {
         Some((word, value))
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
+    fn poll_fds(&self) -> Descriptors<'_> {
         let watched = self.peers.iter().filter_map(|peer| peer.watch.fd());
         std::iter::once(self.bells[self.local].as_fd()).chain(watched).collect()
     }

@@ -1,6 +1,5 @@
 //! One rank's end of the simulated network.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -8,7 +7,9 @@ use super::net::SimNet;
 use super::state::{Pipe, PipeKey, State};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut};
-use crate::transport::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
+use crate::transport::{
+    Descriptors, Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport,
+};
 
 /// A [`Transport`] in a [`SimNet`]. It cannot be slept on: virtual time does not pass by itself.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ impl Transport for SimEnd {
         None
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
+    fn poll_fds(&self) -> Descriptors<'_> {
+        Descriptors::new()
     }
 }

@@ -26,7 +26,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::{Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
+use super::{Descriptors, Fault, FaultKind, FrameHeader, Lane, Limits, Sleep, Transport};
 use crate::error::Rank;
 use crate::memory::{Span, SpanMut};
 use crate::rendezvous::keepalive::keep_alive;
@@ -511,8 +511,8 @@ impl Transport for TcpTransport {
         None
     }
 
-    fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.epoll.as_fd()]
+    fn poll_fds(&self) -> Descriptors<'_> {
+        Descriptors::from_iter([self.epoll.as_fd()])
     }
 }
 
