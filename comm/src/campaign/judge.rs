@@ -7,7 +7,7 @@ use super::log::{Entry, What};
 use super::run::Finished;
 use super::scenario::{FaultKind, Scenario};
 use crate::control::core::{Agreed, CommId};
-use crate::error::{Error, Rank};
+use crate::error::{Error, ErrorKind, Rank};
 
 /// A survivor has its error this long after the others could know of a death, at most.
 const DEATH_TOLD_MAX: Duration = Duration::from_secs(1);
@@ -51,8 +51,32 @@ pub(super) fn judge(scenario: &Scenario, finished: &Finished) -> Vec<String> {
             wrong.push(format!("{why}: {entry}"));
         }
     }
+    wrong.extend(check_causes(&finished.log));
     for (&(comm, number), outcomes) in &facts.agreed {
         facts.check_agreement(scenario, (comm, number), outcomes, &mut wrong);
+    }
+    wrong
+}
+
+/// Each rank hears of one cause per communicator, and all its calls there end with the same error.
+fn check_causes(log: &[Entry]) -> Vec<String> {
+    let mut causes = BTreeSet::new();
+    let mut errors: BTreeMap<(CommId, Rank), (ErrorKind, Vec<Rank>)> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for entry in log {
+        match &entry.what {
+            What::Cause { comm, .. } if !causes.insert((*comm, entry.rank)) => {
+                wrong.push(format!("a second cause: {entry}"));
+            }
+            What::Failed { comm, error, .. } => {
+                let said = (error.kind(), error.ranks());
+                let first = errors.entry((*comm, entry.rank)).or_insert_with(|| said.clone());
+                if *first != said {
+                    wrong.push(format!("it failed with {first:?} before: {entry}"));
+                }
+            }
+            _ => {}
+        }
     }
     wrong
 }
