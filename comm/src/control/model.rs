@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::thread;
 use rustix::event::{PollFd, PollFlags};
@@ -38,10 +39,8 @@ fn a_verdict_wakes_who_waits_for_it() {
         let fate = fate();
         let control = condemn(&fate);
         let bell = fate.fd().expect("a descriptor");
-        primitive::sleep(
-            WakeOn::Fds(vec![PollFd::from_borrowed_fd(bell, PollFlags::IN)]),
-            std::time::Duration::ZERO,
-        );
+        let bells = [PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        primitive::sleep(WakeOn::Fds(bells.into_iter().collect()), Duration::ZERO);
         let error = fate.failure("init", 0).expect("that is why it rang");
         assert!(error.to_string().contains("enough"), "{error}");
         control.join().expect("no panic");
