@@ -10,6 +10,7 @@ use crate::compare::CompareArgs;
 use crate::lab::rate::Links;
 use crate::operation::Operation;
 use crate::size::parse_size;
+use crate::trial::TrialArgs;
 
 /// Measures and checks Syncline's collectives.
 ///
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Time other libraries and Syncline in one run, interleaved, and say how many times faster it is
     Compare(Box<CompareArgs>),
+    /// Time one way of using the library against another: coalesced, bf16, overlap
+    Trial(TrialArgs),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
     /// Read the flight dumps of all ranks and say who waits for whom, and what went wrong

@@ -36,6 +36,7 @@ mod sim;
 mod size;
 mod stats;
 mod topo;
+mod trial;
 mod usage;
 
 use std::io::Write as _;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         None => run::first_look(cli.verbose),
         Some(Command::Run(args)) => run::run(args, cli.verbose),
         Some(Command::Compare(args)) => compare::compare(args),
+        Some(Command::Trial(args)) => trial::trial(args),
         Some(Command::Launch(args)) => {
             launch::launch(&args.program, args.ranks, &launch::Placement::default())
         }
