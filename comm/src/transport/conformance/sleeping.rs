@@ -15,6 +15,9 @@ use super::flow::{Flow, Random, STALL_MAX, Take};
 use crate::error::Rank;
 use crate::transport::{Fault, FaultKind, Lane, Sleep, Transport};
 
+/// As long as the wait loop's sleeps.
+const NAP_MAX: Duration = Duration::from_millis(50);
+
 /// Runs `act` until it says done; sleeps whenever it moved nothing. Panics when a sleep lasts
 /// so long that somebody must have forgotten to end it.
 fn sleep_until(
@@ -22,16 +25,18 @@ fn sleep_until(
     how: Sleep,
     act: impl FnMut(&mut dyn Transport) -> Result<Step, Fault>,
 ) -> Result<(), Fault> {
-    sleep_and_tell(end, how, act, &AtomicBool::new(false))
+    sleep_and_tell(end, how, act, (&AtomicBool::new(false), STALL_MAX))
 }
 
-/// [`sleep_until`], with `asleep` set around every sleep.
+/// [`sleep_until`], with `asleep` set around every sleep. Once a sleep was ended by somebody, the
+/// next ones last for at most `nap_max`, and are then nobody's to end.
 fn sleep_and_tell(
     end: &mut dyn Transport,
     how: Sleep,
     mut act: impl FnMut(&mut dyn Transport) -> Result<Step, Fault>,
-    asleep: &AtomicBool,
+    (asleep, nap_max): (&AtomicBool, Duration),
 ) -> Result<(), Fault> {
+    let mut limit = STALL_MAX;
     loop {
         end.progress()?;
         match act(end)? {
@@ -44,8 +49,10 @@ fn sleep_and_tell(
         match act(end)? {
             Step::Idle => {
                 asleep.store(true, Ordering::SeqCst);
-                sleep(end, how);
+                let woken = sleep(end, how, limit);
                 asleep.store(false, Ordering::SeqCst);
+                assert!(woken || limit < STALL_MAX, "nobody ended the sleep ({how:?})");
+                limit = nap_max;
             }
             Step::Moved => {}
             Step::Done => {
@@ -74,8 +81,9 @@ impl Step {
     }
 }
 
-fn sleep(end: &dyn Transport, how: Sleep) {
-    let limit = Timespec::try_from(STALL_MAX).expect("a short time");
+/// Whether somebody ended the sleep before its time.
+fn sleep(end: &dyn Transport, how: Sleep, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).expect("a short time");
     let woken = match how {
         Sleep::Futex => {
             let (word, value) = end.futex().expect("this transport has a futex");
@@ -88,8 +96,8 @@ fn sleep(end: &dyn Transport, how: Sleep) {
         }
     };
     match woken {
-        Ok(0) | Err(Errno::TIMEDOUT) => panic!("nobody ended the sleep ({how:?})"),
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+        Ok(0) | Err(Errno::TIMEDOUT) => false,
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => true,
         Err(error) => panic!("the sleep failed: {error}"),
     }
 }
@@ -218,7 +226,8 @@ fn is_blocked(thread: Pid) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
 }
 
-/// A rank that waits for one that leaves is woken and told.
+/// A rank that waits for one that leaves is woken and told; told within a few of the wait loop's
+/// bounded sleeps, where what the other one sent may still be on its way.
 pub(crate) fn a_departure_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Sleep]) {
     for &how in hows {
         let (mut a, b) = two(factory);
@@ -227,7 +236,7 @@ pub(crate) fn a_departure_ends_a_sleep(factory: fn(Rank) -> Fabric, hows: &[Slee
             let waiter = scope.spawn(move || {
                 say.send(gettid()).expect("the test waits for it");
                 let act = |end: &mut dyn Transport| end.head(Lane::Small, 1).map(|_| Step::Idle);
-                sleep_and_tell(&mut *a, how, act, asleep)
+                sleep_and_tell(&mut *a, how, act, (asleep, NAP_MAX))
             });
             // A peer that has left before is noticed by the wait loop's bounded sleeps, not by a
             // wake-up.
