@@ -48,7 +48,8 @@ impl Engine {
     pub fn records(&mut self) -> Vec<OpRecord> {
         self.leave_express();
         let mut records: Vec<(u64, OpRecord)> = self.recorder.iter().collect();
-        for slot in self.under_way() {
+        let under_way: Vec<u32> = self.under_way().collect();
+        for slot in under_way {
             let serial = self.tasks[slot as usize].record.serial();
             let unfinished = Some(self.unfinished(slot));
             match records.iter_mut().find(|(known, _)| *known == serial) {
@@ -84,7 +85,8 @@ impl Engine {
 
     /// Keeps what every operation under way waits for, before it is ended by an error.
     pub(super) fn keep_wreck(&mut self) {
-        let wreck = self.under_way().into_iter().map(|slot| {
+        let under_way: Vec<u32> = self.under_way().collect();
+        let wreck = under_way.into_iter().map(|slot| {
             let unfinished = Some(self.unfinished(slot));
             let serial = self.tasks[slot as usize].record.serial();
             let known = self.recorder.iter().find(|(known, _)| *known == serial);
@@ -101,7 +103,7 @@ impl Engine {
     /// The slot of an operation under way.
     fn find(&self, key: OpKey) -> Option<u32> {
         let is = |slot: &u32| OpKey::of(&self.tasks[*slot as usize].meta) == key;
-        self.under_way().into_iter().find(is)
+        self.under_way().find(is)
     }
 
     /// The peers that an operation under way waits for; and where it waits for its turn on a
@@ -112,7 +114,7 @@ impl Engine {
             (task.meta.lane, task.record.serial())
         };
         let (lane, serial) = place(self, slot);
-        let mut older = self.under_way();
+        let mut older: Vec<u32> = self.under_way().collect();
         older.retain(|&other| {
             let (theirs, before) = place(self, other);
             theirs == lane && before <= serial
@@ -142,7 +144,7 @@ impl Engine {
     pub(crate) fn oldest_unfinished(&mut self) -> Option<(OpKey, Vec<Rank>)> {
         self.leave_express();
         let serial = |slot: &u32| self.tasks[*slot as usize].record.serial();
-        let oldest = self.under_way().into_iter().min_by_key(serial)?;
+        let oldest = self.under_way().min_by_key(serial)?;
         let key = OpKey::of(&self.tasks[oldest as usize].meta);
         let Unfinished { awaits, refused_by, .. } = self.unfinished(oldest);
         Some((key, [awaits, refused_by].concat()))
@@ -155,7 +157,7 @@ impl Engine {
                 && meta.sequence as u32 == got.sequence
                 && meta.fingerprint != got.fingerprint
         };
-        let now = self.under_way().into_iter().map(|slot| self.tasks[slot as usize].meta);
+        let now = self.under_way().map(|slot| self.tasks[slot as usize].meta);
         let before = self.recorder.iter().map(|(_, record)| {
             let OpRecord { description, sequence, fingerprint, lane, .. } = record;
             OpMeta { description, sequence, fingerprint, lane }
@@ -163,8 +165,8 @@ impl Engine {
         now.chain(before).find(unlike)
     }
 
-    fn under_way(&self) -> Vec<u32> {
-        self.running.iter().chain(&self.queued).chain(&self.stopped).copied().collect()
+    fn under_way(&self) -> impl Iterator<Item = u32> {
+        self.running.iter().chain(&self.queued).chain(&self.stopped).copied()
     }
 
     /// What holds an operation up now.
