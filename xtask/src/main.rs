@@ -32,8 +32,15 @@ enum Chore {
     },
     /// Feed the parsers inputs that libFuzzer makes up; what it finds is kept in target/fuzz.
     Fuzz(fuzz::Arguments),
-    /// Count the instructions that the fingerprint costs; needs valgrind.
-    Icount,
+    /// Count the instructions of the hot path and compare with the record; needs valgrind.
+    Icount {
+        /// Write xtask/instructions.txt anew.
+        #[arg(long)]
+        record: bool,
+        /// Count what the fingerprint costs instead; builds twice.
+        #[arg(long, conflicts_with = "record")]
+        fingerprint: bool,
+    },
     /// Run the library's tests under a sanitizer.
     Sanitize(sanitize::Arguments),
     /// Check the repository's own rules (file sizes, where `unsafe` may be, one wait loop, ...).
@@ -62,7 +69,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test { no_install } => test::run(&root(), !no_install),
         Chore::Fuzz(arguments) => fuzz::run(&root(), &arguments),
-        Chore::Icount => icount::run(&root()),
+        Chore::Icount { record: true, .. } => icount::record(&root()),
+        Chore::Icount { fingerprint: true, .. } => icount::fingerprint(&root()),
+        Chore::Icount { .. } => icount::check(&root()),
         Chore::Sanitize(arguments) => sanitize::run(&root(), &arguments),
         Chore::Tidy => tidy::run(&root()),
         Chore::Header => header::write(&root()),

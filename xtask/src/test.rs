@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{tidy, tools};
+use crate::{icount, tidy, tools};
 
 /// Totals over the test runners' closing lines.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,24 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
             &mut totals,
         )
     })?;
+    step("instructions", || instructions(root))?;
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.ignored);
+    Ok(())
+}
+
+/// The hot path needs no more instructions than recorded.
+fn instructions(root: &Path) -> Result<(), String> {
+    let reason = if !cfg!(target_arch = "x86_64") {
+        "the record is for x86-64"
+    } else if !tools::runs(Path::new("valgrind"), "--version") {
+        "valgrind is not installed"
+    } else {
+        return icount::check(root);
+    };
+    if std::env::var_os("CI").is_some() {
+        return Err(format!("CI must count instructions: {reason}"));
+    }
+    println!("skipped: {reason}");
     Ok(())
 }
 

@@ -15,12 +15,13 @@ const DEBIAN: &[(&str, &str, &str)] = &[
     ("mpiexec.hydra", "--version", "mpich"),
     ("mpirun.openmpi", "--version", "openmpi-bin"),
     ("python3", "--version", "python3-venv"),
+    ("valgrind", "--version", "valgrind"),
 ];
 
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// Whether `program` runs.
-fn runs(program: &Path, argument: &str) -> bool {
+pub(crate) fn runs(program: &Path, argument: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(argument).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

@@ -1,5 +1,7 @@
 //! Whole communicators, one thread per rank.
 
+mod icount;
+
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
