@@ -40,6 +40,7 @@ macro_rules! conformance_tests {
                 a_full_pipe_refuses_and_recovers, lanes_are_independent, peers_are_independent,
                 many_peers, elements_are_never_split, reading_and_viewing_mix,
                 random_traffic, a_frame_is_seen_before_it_is_taken,
+                a_view_without_a_minimum_shows_what_is_here,
                 what_was_sent_survives_the_sender, sending_to_the_gone_fails
             );
         }

@@ -201,6 +201,25 @@ pub(crate) fn random_traffic(factory: fn(Rank) -> Fabric) {
     }
 }
 
+/// Who views without a minimum is shown what has come, and at last all of it.
+pub(crate) fn a_view_without_a_minimum_shows_what_is_here(factory: fn(Rank) -> Fabric) {
+    let mut driver = Driver::new(factory(2));
+    let mut left = frame_bytes_max(&mut driver).min(200_000);
+    let mut flow = Flow::new(Lane::Bulk, 0, 1, Take::View, &[left]);
+    let start = Instant::now();
+    while left > 0 {
+        assert!(start.elapsed() < STALL_MAX, "{left} bytes are not shown");
+        driver.fill(std::slice::from_mut(&mut flow));
+        driver.settle();
+        let end = driver.end(1);
+        if end.head(Lane::Bulk, 0).expect("the peer is there").is_some() {
+            let shown = end.view(Lane::Bulk, 0, 0).expect("the peer is there").len();
+            end.consume(Lane::Bulk, 0, shown).expect("the peer is there");
+            left -= shown;
+        }
+    }
+}
+
 /// `head` and `view` take nothing: asked again they give the same answer.
 pub(crate) fn a_frame_is_seen_before_it_is_taken(factory: fn(Rank) -> Fabric) {
     use crate::memory::testing::bytes;

@@ -142,7 +142,8 @@ impl Incoming {
     pub(super) fn view(&mut self, min_bytes: usize) -> Span {
         let missing = self.left.saturating_sub(self.buffer.len());
         if missing > 0 && self.may_fill() {
-            let together = min_bytes.min(self.left);
+            // Who asks for no minimum asks for what there is.
+            let together = min_bytes.max(1).min(self.left);
             self.fill(together, missing + self.peek_bytes);
         }
         self.buffer.span(self.buffer.len().min(self.left))
