@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
+use syncline::communicator::TransportChoice;
 
 use crate::compare::CompareArgs;
 use crate::lab::rate::Links;
@@ -113,6 +114,15 @@ impl TransportArg {
             Self::Auto => "auto",
             Self::Shm => "shm",
             Self::Tcp => "tcp",
+        }
+    }
+
+    /// The library's option.
+    pub(crate) const fn choice(self) -> TransportChoice {
+        match self {
+            Self::Auto => TransportChoice::Auto,
+            Self::Shm => TransportChoice::Shm,
+            Self::Tcp => TransportChoice::Tcp,
         }
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use syncline::collective::Request;
-use syncline::communicator::{
-    Communicator, LaunchEnvironment, Options, Rendezvous, TransportChoice,
-};
+use syncline::communicator::{Communicator, LaunchEnvironment, Options, Rendezvous};
 use syncline::schedule::Collective;
 
 use crate::cli::TransportArg;
@@ -22,13 +20,8 @@ pub(crate) struct Session {
 impl Session {
     /// Joins the job; returns when all ranks have come.
     pub(crate) fn join(plan: &Plan, job: &LaunchEnvironment) -> Result<Self, String> {
-        let transport = match plan.transport {
-            TransportArg::Auto => TransportChoice::Auto,
-            TransportArg::Shm => TransportChoice::Shm,
-            TransportArg::Tcp => TransportChoice::Tcp,
-        };
         let options = Options {
-            transport,
+            transport: plan.transport.choice(),
             timeout: plan.timeout(),
             reproducible: plan.reproducible,
             encrypt: plan.encrypt,

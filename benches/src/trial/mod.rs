@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use syncline::communicator::{Communicator, Options, Rendezvous, TransportChoice};
+use syncline::communicator::{Communicator, Options, Rendezvous};
 
 use crate::cli::TransportArg;
 use crate::failure::{Failure, Outcome};
@@ -65,11 +65,7 @@ pub(crate) fn trial(args: &TrialArgs) -> Outcome {
         Some(job) => {
             die_with_parent()?;
             give_name(job.rank);
-            let transport = match args.transport {
-                TransportArg::Auto => TransportChoice::Auto,
-                TransportArg::Shm => TransportChoice::Shm,
-                TransportArg::Tcp => TransportChoice::Tcp,
-            };
+            let transport = args.transport.choice();
             let (rank, ranks) = (job.rank, job.ranks);
             let timeout = Duration::from_secs(60);
             let options = Options { transport, timeout, ..Options::default() };

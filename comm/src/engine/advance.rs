@@ -9,15 +9,14 @@ use crate::error::Rank;
 use crate::memory::{Span, SpanMut, drain_streams};
 use crate::transport::{Fault, FrameHeader, Lane, Transport};
 
-/// Frames one pipe may move before the others get their turn.
-const FRAMES_PER_TURN: usize = 1;
 /// Bytes of local work before the pipes get their turn.
 const LOCAL_BYTES_PER_TURN: usize = 128 * 1024;
 
 /// Moves `task`; answers whether anything moved.
 ///
 /// Receives come first, then local steps, then sends, so that in one call a value can arrive, be
-/// combined and leave again.
+/// combined and leave again. A pipe moves one frame: both directions go on together, and what
+/// was sent is still in the cache when it is combined.
 pub(super) fn advance(task: &mut Task, wires: &mut Wires) -> Result<bool, Failure> {
     let Task { program, meta, memory, steps, recvs, sends, ready, locals_left, .. } = task;
     let mut moving = Moving { program, meta, memory, steps, ready };
@@ -51,7 +50,7 @@ fn each_cursor(
 }
 
 impl Moving<'_> {
-    /// Receives what has come on one pipe; `true` when the task is done with the pipe.
+    /// Receives one frame, as far as it has come; `true` when the task is done with the pipe.
     #[inline]
     fn receive(
         &mut self,
@@ -63,35 +62,33 @@ impl Moving<'_> {
         if !wires.is_turn(lane, peer, Direction::Recv, cursor.ticket) {
             return Ok(false);
         }
-        for _ in 0..FRAMES_PER_TURN {
-            let step = self.program.queue[cursor.at as usize];
-            if !cursor.open {
-                let Some(header) = wires.reach(peer).head(lane, peer)? else {
-                    wires.check_lost(peer)?;
-                    return Ok(false);
-                };
-                let Some(bytes) = self.accept(step, peer, &header)? else {
-                    wires.check_lost(peer)?;
-                    return Ok(false);
-                };
-                cursor.frame = bytes;
-                cursor.open = true;
-                *moved = true;
-                if cursor.frame == 0 {
-                    wires.reach(peer).consume(lane, peer, 0)?;
-                }
-            }
-            *moved |= self.take(step, cursor, wires)?;
-            if cursor.frame > 0 {
+        let step = self.program.queue[cursor.at as usize];
+        if !cursor.open {
+            let Some(header) = wires.reach(peer).head(lane, peer)? else {
+                wires.check_lost(peer)?;
                 return Ok(false);
+            };
+            let Some(bytes) = self.accept(step, peer, &header)? else {
+                wires.check_lost(peer)?;
+                return Ok(false);
+            };
+            cursor.frame = bytes;
+            cursor.open = true;
+            *moved = true;
+            if cursor.frame == 0 {
+                wires.reach(peer).consume(lane, peer, 0)?;
             }
-            cursor.open = false;
-            if self.steps[step as usize].done == self.code(step).elements {
-                cursor.at += 1;
-                if cursor.at == cursor.end {
-                    wires.pass_turn(lane, peer, Direction::Recv);
-                    return Ok(true);
-                }
+        }
+        *moved |= self.take(step, cursor, wires)?;
+        if cursor.frame > 0 {
+            return Ok(false);
+        }
+        cursor.open = false;
+        if self.steps[step as usize].done == self.code(step).elements {
+            cursor.at += 1;
+            if cursor.at == cursor.end {
+                wires.pass_turn(lane, peer, Direction::Recv);
+                return Ok(true);
             }
         }
         Ok(false)
@@ -194,7 +191,7 @@ impl Moving<'_> {
         self.program.streams && self.code(step).settles
     }
 
-    /// Sends what one pipe takes; `true` when the task is done with the pipe.
+    /// Sends one frame, as far as its pipe takes it; `true` when the task is done with the pipe.
     #[inline]
     fn send(
         &mut self,
@@ -206,33 +203,31 @@ impl Moving<'_> {
         if !wires.is_turn(lane, peer, Direction::Send, cursor.ticket) {
             return Ok(false);
         }
-        for _ in 0..FRAMES_PER_TURN {
-            let step = self.program.queue[cursor.at as usize];
-            if !cursor.open && !self.open_frame(step, cursor, wires) {
-                return Ok(false);
-            }
-            let width = self.code(step).a.width;
-            gather(self.program, self.memory, (step, width), cursor, &mut wires.parts);
-            let header = self.meta.header(cursor.frame * width);
-            let before = cursor.accepted;
-            let (transport, parts) = wires.reach_with_parts(peer);
-            let complete = transport.send(lane, peer, &header, parts, &mut cursor.accepted)?;
-            if complete {
-                cursor.accepted = cursor.frame * width;
-            }
-            *moved |= complete || cursor.accepted > before;
-            self.release(step, cursor.accepted / width - before / width);
-            if !complete {
-                wires.check_lost(peer)?;
-                return Ok(false);
-            }
-            cursor.open = false;
-            if self.steps[step as usize].done == self.code(step).elements {
-                cursor.at += 1;
-                if cursor.at == cursor.end {
-                    wires.pass_turn(lane, peer, Direction::Send);
-                    return Ok(true);
-                }
+        let step = self.program.queue[cursor.at as usize];
+        if !cursor.open && !self.open_frame(step, cursor, wires) {
+            return Ok(false);
+        }
+        let width = self.code(step).a.width;
+        gather(self.program, self.memory, (step, width), cursor, &mut wires.parts);
+        let header = self.meta.header(cursor.frame * width);
+        let before = cursor.accepted;
+        let (transport, parts) = wires.reach_with_parts(peer);
+        let complete = transport.send(lane, peer, &header, parts, &mut cursor.accepted)?;
+        if complete {
+            cursor.accepted = cursor.frame * width;
+        }
+        *moved |= complete || cursor.accepted > before;
+        self.release(step, cursor.accepted / width - before / width);
+        if !complete {
+            wires.check_lost(peer)?;
+            return Ok(false);
+        }
+        cursor.open = false;
+        if self.steps[step as usize].done == self.code(step).elements {
+            cursor.at += 1;
+            if cursor.at == cursor.end {
+                wires.pass_turn(lane, peer, Direction::Send);
+                return Ok(true);
             }
         }
         Ok(false)

@@ -192,15 +192,25 @@ impl Engine {
         meta: &OpMeta,
     ) -> Result<TaskId> {
         self.admissible(program, &buffers, meta)?;
-        let express = self.may_express(program, meta);
-        let id = self.seat(program, meta, buffers.memory());
-        if express {
-            let record = self.recorder.begin(meta, OpState::Running);
-            self.run_seated(id.slot, record);
-            self.express = Some(Express::new(id.slot));
-            return Ok(id);
+        if !self.may_express(program, meta) {
+            return Ok(self.start(program, buffers, meta));
         }
+        let id = self.seat(program, meta, buffers.memory());
+        let record = self.recorder.begin(meta, OpState::Running);
+        self.run_seated(id.slot, record);
+        self.express = Some(Express::new(id.slot));
+        Ok(id)
+    }
+
+    /// Starts an admissible operation on the general way.
+    pub(super) fn start(
+        &mut self,
+        program: &Arc<Program>,
+        buffers: Buffers,
+        meta: &OpMeta,
+    ) -> TaskId {
         self.leave_express();
+        let id = self.seat(program, meta, buffers.memory());
         let task = &mut self.tasks[id.slot as usize];
         task.load(&mut self.wires);
         if self.trouble.is_some() {
@@ -216,7 +226,7 @@ impl Engine {
             self.queued.push_back(id.slot);
             self.admit();
         }
-        Ok(id)
+        id
     }
 
     /// Gives a run of `program` a slot.

@@ -84,7 +84,7 @@ impl Engine {
     ) -> Result<Option<TaskId>> {
         self.admissible(program, &buffers, meta)?;
         if !self.may_express(program, meta) {
-            return self.submit(program, buffers, meta).map(Some);
+            return Ok(Some(self.start(program, buffers, meta)));
         }
         let memory = buffers.memory();
         let record = self.recorder.begin(meta, OpState::Running);

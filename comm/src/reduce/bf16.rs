@@ -8,9 +8,9 @@ use std::arch::x86_64::{
     _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
 };
 
-use syncline_codecs::float::{bf16_from_f32, bf16_to_f32};
-
-use super::ops::Binary;
+use super::kernel;
+use super::one_pass::Through;
+use super::ops::{BF16, Binary};
 
 /// bf16 in a vector, and half of them, as f32.
 const LANES: usize = 16;
@@ -46,13 +46,16 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
         // SAFETY: as the loads; `dst` is `a` or overlaps neither.
         unsafe { _mm256_storeu_si256(dst.wrapping_add(i).cast(), small) };
     }
-    for i in vectors..count {
-        // SAFETY: `i < count`.
-        let x = bf16_to_f32(unsafe { a.wrapping_add(i).read_unaligned() });
-        // SAFETY: `i < count`.
-        let y = bf16_to_f32(unsafe { b.wrapping_add(i).read_unaligned() });
-        // SAFETY: `i < count`.
-        unsafe { dst.wrapping_add(i).write_unaligned(bf16_from_f32(O::apply(x, y, arg))) };
+    let rest = |of: *const u16| of.wrapping_add(vectors);
+    // SAFETY: the elements from `vectors` on, by the same contract.
+    unsafe {
+        kernel::zip::<Through<BF16, O>>(
+            rest(dst).cast_mut(),
+            rest(a),
+            rest(b),
+            count - vectors,
+            arg,
+        );
     }
 }
 

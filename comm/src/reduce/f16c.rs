@@ -9,7 +9,9 @@ use std::arch::x86_64::{
 
 use syncline_codecs::float::{f16_from_f32, f16_to_f32};
 
-use super::ops::Binary;
+use super::kernel;
+use super::one_pass::Through;
+use super::ops::{Binary, F16};
 
 const LANES: usize = 8;
 
@@ -94,13 +96,16 @@ pub(super) unsafe fn zip<O: Binary<Value = f32>>(
         // SAFETY: as the loads; `dst` is `a` or overlaps neither.
         unsafe { _mm_storeu_si128(dst.wrapping_add(i).cast(), small) };
     }
-    for i in vectors..count {
-        // SAFETY: `i < count`.
-        let x = f16_to_f32(unsafe { a.wrapping_add(i).read_unaligned() });
-        // SAFETY: `i < count`.
-        let y = f16_to_f32(unsafe { b.wrapping_add(i).read_unaligned() });
-        // SAFETY: `i < count`.
-        unsafe { dst.wrapping_add(i).write_unaligned(f16_from_f32(O::apply(x, y, arg))) };
+    let rest = |of: *const u16| of.wrapping_add(vectors);
+    // SAFETY: the elements from `vectors` on, by the same contract.
+    unsafe {
+        kernel::zip::<Through<F16, O>>(
+            rest(dst).cast_mut(),
+            rest(a),
+            rest(b),
+            count - vectors,
+            arg,
+        );
     }
 }
 

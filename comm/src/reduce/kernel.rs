@@ -161,10 +161,11 @@ unsafe fn store<T: Copy>(base: *mut T, i: usize, value: T) {
     unsafe { at.write_unaligned(value) }
 }
 
-/// The loop of [`Zip`]. In place is a loop of its own because the compiler must see that `dst`
-/// and `a` are the same: a check at run time for "no overlap" would send it to scalar code.
+/// The loop of [`Zip`], for a caller whose features its arithmetic may use. In place is a loop of
+/// its own because the compiler must see that `dst` and `a` are the same: a check at run time for
+/// "no overlap" would send it to scalar code.
 #[inline(always)]
-unsafe fn zip<O: Binary>(
+pub(super) unsafe fn zip<O: Binary>(
     dst: *mut O::Value,
     a: *const O::Value,
     b: *const O::Value,

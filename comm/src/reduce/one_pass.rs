@@ -8,7 +8,7 @@ use super::ops::{Avg, BF16, Binary, Max, Min, Narrow, Prod, Sum, Unary, Widen};
 use super::{DType, ReduceOp};
 
 /// `O` on the small float of marker `S`.
-struct Through<S, O>(PhantomData<(S, O)>);
+pub(super) struct Through<S, O>(PhantomData<(S, O)>);
 
 impl<S, O> Binary for Through<S, O>
 where
