@@ -1,2 +1,11 @@
-//! Codecs.
+//! Codecs: fewer bytes for the same numbers, or for numbers within a stated bound of them.
+//!
+//! Pure functions over slices: no I/O, no threads, no knowledge of ranks or networks, and no
+//! allocation in encode, decode and add except where a function says so. Everything that decodes
+//! takes bytes from anyone: what is wrong with them is a [`error::DecodeError`].
+
+pub mod descriptor;
+pub mod error;
 pub mod float;
+mod level;
+pub mod philox;
