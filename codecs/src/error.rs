@@ -40,6 +40,27 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// The same error, seen from `by` bytes further to the front.
+    pub(crate) fn shifted(self, by: usize) -> Self {
+        match self {
+            Self::Truncated { needed, found } => truncated(needed + by, found + by),
+            Self::Corrupt { offset, why } => corrupt(offset + by, why),
+            other => other,
+        }
+    }
+}
+
+/// Bytes that end early.
+pub(crate) const fn truncated(needed: usize, found: usize) -> DecodeError {
+    DecodeError::Truncated { needed, found }
+}
+
+/// Bytes that contradict themselves at `offset`.
+pub(crate) const fn corrupt(offset: usize, why: &'static str) -> DecodeError {
+    DecodeError::Corrupt { offset, why }
+}
+
 /// Why a tensor could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {

@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 pub(crate) enum Level {
     /// What the compilation target guarantees, in plain Rust.
     Scalar,
-    /// AVX2 and F16C.
+    /// AVX2, F16C and POPCNT.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }
 
-/// Proof that this CPU has AVX2 and F16C: only [`Avx2::detected`] makes one.
+/// Proof that this CPU has AVX2, F16C and POPCNT: only [`Avx2::detected`] makes one.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2(());
@@ -21,7 +21,10 @@ pub(crate) struct Avx2(());
 impl Avx2 {
     /// Asks the CPU.
     pub(crate) fn detected() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")).then_some(Self(()))
+        let all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt");
+        all.then_some(Self(()))
     }
 }
 

@@ -7,5 +7,10 @@
 pub mod descriptor;
 pub mod error;
 pub mod float;
+mod lanes;
 mod level;
+pub mod lossless;
 pub mod philox;
+mod rans;
+#[cfg(test)]
+mod testing;
