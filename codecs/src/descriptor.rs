@@ -200,6 +200,15 @@ impl BlockBits {
             Self::Eight => 8,
         }
     }
+
+    /// The codec of this width, as it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Four => "block4",
+            Self::Six => "block6",
+            Self::Eight => "block8",
+        }
+    }
 }
 
 impl Codec {
@@ -209,9 +218,7 @@ impl Codec {
             Self::None => "none",
             Self::Cast { format, .. } => format.name(),
             Self::Bounded { .. } => "bounded",
-            Self::Block { bits: BlockBits::Four, .. } => "block4",
-            Self::Block { bits: BlockBits::Six, .. } => "block6",
-            Self::Block { bits: BlockBits::Eight, .. } => "block8",
+            Self::Block { bits, .. } => bits.name(),
             Self::Lossless => "lossless",
             Self::TopK { .. } => "topk",
             Self::Threshold { .. } => "threshold",

@@ -4,6 +4,7 @@
 //! allocation in encode, decode and add except where a function says so. Everything that decodes
 //! takes bytes from anyone: what is wrong with them is a [`error::DecodeError`].
 
+pub mod block;
 pub mod descriptor;
 pub mod error;
 pub mod float;
