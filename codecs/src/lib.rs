@@ -5,6 +5,7 @@
 //! takes bytes from anyone: what is wrong with them is a [`error::DecodeError`].
 
 pub mod block;
+pub mod bounded;
 pub mod descriptor;
 pub mod error;
 pub mod float;

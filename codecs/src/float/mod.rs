@@ -27,6 +27,7 @@
 //! They assume, as all Rust code does, that the thread rounds to nearest and keeps subnormals.
 
 mod convert;
+pub mod environment;
 mod fp8;
 #[cfg(test)]
 mod oracle;

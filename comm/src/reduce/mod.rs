@@ -10,7 +10,6 @@ mod dtype;
 mod element;
 #[cfg(target_arch = "x86_64")]
 mod f16c;
-mod fpenv;
 mod kernel;
 mod one_pass;
 mod op;

@@ -2,7 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::fpenv::DefaultEnvironment;
+use syncline_codecs::float::environment::DefaultEnvironment;
+
 use super::kernel::{Level, Map, Zip};
 use super::ops::{self, And, Avg, Divide, Max, Min, Narrow, Or, Prod, Scale, Sum, Widen, Xor};
 use super::{DType, Format, ReduceOp, one_pass};

@@ -353,7 +353,7 @@ fn a_thread_that_flushes_subnormals_gets_the_same_bits() {
     for &level in Level::ALL.iter().filter(|level| level.is_available()) {
         let sum = Reducer::with_level(DType::F32, ReduceOp::Sum, 2, level).unwrap();
         let mut dst = vec![0; src.len()];
-        super::fpenv::flush_to_zero(|| {
+        syncline_codecs::float::environment::flush_to_zero(|| {
             let data = Format::Data;
             sum.combine(span_mut(&mut dst), data, span(&src), data, span(&src), data);
         });

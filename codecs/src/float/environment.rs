@@ -11,7 +11,7 @@ use aarch64 as arch;
 use x86_64 as arch;
 
 /// While it lives, this thread rounds to nearest even and keeps subnormals.
-pub(super) struct DefaultEnvironment {
+pub struct DefaultEnvironment {
     /// The control register to restore, if it had to be changed.
     restore: Option<arch::Control>,
     /// Belongs to one thread.
@@ -21,7 +21,7 @@ pub(super) struct DefaultEnvironment {
 impl DefaultEnvironment {
     /// Enters the default environment.
     #[inline]
-    pub(super) fn enter() -> Self {
+    pub fn enter() -> Self {
         let control = arch::read();
         let restore = (control & arch::CHANGED != 0).then_some(control);
         if restore.is_some() {
@@ -109,8 +109,13 @@ mod arch {
     pub(super) fn write(_: Control) {}
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
-pub(super) fn flush_to_zero<R>(body: impl FnOnce() -> R) -> R {
+/// Runs `body` on a thread that flushes subnormals to zero, as a host program may have asked for,
+/// and checks that it still does afterwards: for tests of what must not depend on it.
+///
+/// # Panics
+/// If `body` left another environment behind.
+#[cfg(target_arch = "x86_64")]
+pub fn flush_to_zero<R>(body: impl FnOnce() -> R) -> R {
     let before = arch::read();
     arch::write(before | 0x8040);
     let result = body();
