@@ -58,7 +58,7 @@ pub enum Codec {
     FilterSr {
         /// The rounding step, the unit of which is that of `drop`, too.
         step: Bound,
-        /// Magnitudes below this become zero.
+        /// Magnitudes below this become zero or this, at random; at least the step.
         drop: f64,
         /// Of the random numbers.
         seed: u64,

@@ -8,6 +8,7 @@ pub mod block;
 pub mod bounded;
 pub mod descriptor;
 pub mod error;
+pub mod filter;
 pub mod float;
 mod lanes;
 mod level;
