@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod bounded;
+pub mod cast;
 pub mod descriptor;
 pub mod error;
 pub mod filter;
