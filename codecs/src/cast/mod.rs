@@ -3,8 +3,8 @@
 //!
 //! The size is fixed by the number of elements. A finite number never becomes infinite: bf16 and
 //! fp16 saturate at their largest number and count how often, and the scales of fp8 are chosen
-//! such that only elements beyond 1.75·2^127 have to. Infinities and NaN arrive as such; a NaN's sign and payload do not
-//! survive.
+//! such that only elements beyond 1.75·2^127 have to. Infinities and NaN arrive as such; a NaN's
+//! sign and payload do not survive.
 //!
 //! Rounding is to nearest, ties to even, or stochastic: up with a probability equal to the
 //! distance from the lower neighbour, so that the expectation is the number itself. The random
