@@ -9,6 +9,7 @@ pub mod bounded;
 pub mod cast;
 pub mod descriptor;
 pub mod error;
+pub mod feedback;
 pub mod filter;
 pub mod float;
 mod lanes;
@@ -16,5 +17,6 @@ mod level;
 pub mod lossless;
 pub mod philox;
 mod rans;
+pub mod sparse;
 #[cfg(test)]
 mod testing;
