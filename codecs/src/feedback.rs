@@ -24,6 +24,7 @@
 //! ```
 
 use crate::error::{DecodeError, corrupt, truncated};
+use crate::float::environment::DefaultEnvironment;
 use crate::lanes::get;
 
 /// The first bytes of a saved state, and its version.
@@ -88,6 +89,7 @@ impl ErrorFeedback {
                 "a step was begun and not recorded; call record, or reset after a failed step",
             ));
         }
+        let _environment = DefaultEnvironment::enter();
         for ((residual, x), out) in self.residuals.iter_mut().zip(data).zip(out) {
             let sum = *x + *residual;
             // What the addition rounded away, exactly.
@@ -112,6 +114,7 @@ impl ErrorFeedback {
         if !self.within_step {
             return Err(FeedbackError::Order("no step was begun; call compensate before record"));
         }
+        let _environment = DefaultEnvironment::enter();
         for ((residual, sent), decoded) in self.residuals.iter_mut().zip(sent).zip(decoded) {
             let owed = (sent - decoded) + *residual;
             *residual = if owed.is_finite() { owed } else { 0.0 };

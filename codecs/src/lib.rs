@@ -12,6 +12,7 @@ pub mod error;
 pub mod feedback;
 pub mod filter;
 pub mod float;
+pub mod frame;
 mod lanes;
 mod level;
 pub mod lossless;

@@ -22,6 +22,7 @@ mod tests;
 
 use crate::descriptor::BlockBits;
 use crate::error::{DecodeError, DescriptorError, EncodeError, corrupt, truncated};
+use crate::float::environment::DefaultEnvironment;
 use crate::level::Level;
 
 /// Elements per group where nothing else is asked for.
@@ -91,6 +92,7 @@ impl Block {
         data: &[f32],
         out: &mut [u8],
     ) -> Result<usize, EncodeError> {
+        let _environment = DefaultEnvironment::enter();
         let needed = self.encoded_bytes(data.len());
         let found = out.len();
         let Some(out) = out.get_mut(..needed) else {
@@ -136,6 +138,7 @@ impl Block {
         bytes: &[u8],
         out: &mut [f32],
     ) -> Result<(), DecodeError> {
+        let _environment = DefaultEnvironment::enter();
         let needed = self.encoded_bytes(out.len());
         if bytes.len() < needed {
             return Err(truncated(needed, bytes.len()));

@@ -21,6 +21,7 @@ mod simd;
 mod tests;
 
 use crate::error::{DecodeError, DescriptorError, EncodeError, corrupt, truncated};
+use crate::float::environment::DefaultEnvironment;
 use crate::lanes::get;
 use crate::level::Level;
 use crate::philox::Philox;
@@ -157,6 +158,7 @@ impl FilterSr {
         if out.len() < needed {
             return Err(EncodeError::OutputTooSmall { needed, found: out.len() });
         }
+        let _environment = DefaultEnvironment::enter();
         out[..4].copy_from_slice(&(chunk_elements as u32).to_le_bytes());
         out[4..8].copy_from_slice(&grid.step.to_le_bytes());
         out[8..HEADER].copy_from_slice(&grid.drop.to_le_bytes());
@@ -191,6 +193,7 @@ impl FilterSr {
         bytes: &[u8],
         out: &mut [f32],
     ) -> Result<(), DecodeError> {
+        let _environment = DefaultEnvironment::enter();
         let word = |at| get::<4>(bytes, at).ok_or_else(|| truncated(at + 4, bytes.len()));
         let chunk_elements = u32::from_le_bytes(word(0)?) as usize;
         if !(1..=CHUNK_ELEMENTS_MAX).contains(&chunk_elements) {

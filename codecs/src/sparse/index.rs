@@ -113,7 +113,7 @@ pub(super) fn read_bitmap(
         return Err(truncated(needed, bytes.len()));
     }
     let set: usize = bytes.iter().map(|byte| byte.count_ones() as usize).sum();
-    let beyond = elements % 8 != 0 && bytes[needed - 1] >> (elements % 8) != 0;
+    let beyond = !elements.is_multiple_of(8) && bytes[needed - 1] >> (elements % 8) != 0;
     if bytes.len() > needed || beyond || set != kept {
         return Err(corrupt(0, "a bitmap does not fit the elements"));
     }

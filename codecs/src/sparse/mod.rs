@@ -11,6 +11,7 @@ mod select;
 mod tests;
 
 use crate::error::{DecodeError, EncodeError, corrupt, truncated};
+use crate::float::environment::DefaultEnvironment;
 use crate::lanes::get;
 
 /// What the lower two bits of the header say: all elements, no indices.
@@ -148,6 +149,7 @@ pub fn decode(bytes: &[u8], out: &mut [f32]) -> Result<(), DecodeError> {
 /// # Errors
 /// They are not the encoding of `sum.len()` elements; part of them may be added then.
 pub fn decode_add(bytes: &[u8], sum: &mut [f32]) -> Result<(), DecodeError> {
+    let _environment = DefaultEnvironment::enter();
     each(bytes, sum, |place, x| {
         let sum = *place + x;
         *place = if sum.is_nan() { f32::from_bits(0x7fc0_0000) } else { sum };
