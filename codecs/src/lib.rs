@@ -13,11 +13,15 @@ pub mod feedback;
 pub mod filter;
 pub mod float;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lanes;
 mod level;
 pub mod lossless;
 pub mod philox;
 mod rans;
 pub mod sparse;
+pub mod statistics;
 #[cfg(test)]
 mod testing;

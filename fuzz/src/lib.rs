@@ -11,8 +11,12 @@ use syncline::fuzzing::Target;
 
 /// All targets.
 pub fn targets() -> impl Iterator<Item = Target> {
-    let rooms =
-        [syncline::fuzzing::TARGETS, collbench::fuzzing::TARGETS, syncline_c::fuzzing::TARGETS];
+    let rooms = [
+        syncline::fuzzing::TARGETS,
+        syncline_codecs::fuzzing::TARGETS,
+        collbench::fuzzing::TARGETS,
+        syncline_c::fuzzing::TARGETS,
+    ];
     rooms.into_iter().flatten().copied()
 }
 

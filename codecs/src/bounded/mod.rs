@@ -14,12 +14,12 @@
 //! let (a, b) = ([0.5_f32; 100], [0.25_f32; 100]);
 //! let mut x = vec![0; bounded::worst_case_bytes(100, 1)];
 //! let mut y = x.clone();
-//! x.truncate(bounded::encode(&a, step, &mut x)?.bytes);
-//! y.truncate(bounded::encode(&b, step, &mut y)?.bytes);
+//! let x_bytes = bounded::encode(&a, step, &mut x)?.bytes;
+//! let y_bytes = bounded::encode(&b, step, &mut y)?.bytes;
 //! let mut sum = vec![0; bounded::worst_case_bytes(100, 2)];
-//! sum.truncate(bounded::add(&x, &y, 100, step, &mut sum)?);
+//! let bytes = bounded::add(&x[..x_bytes], &y[..y_bytes], 100, step, &mut sum)?;
 //! let mut result = [0.0; 100];
-//! bounded::decode(&sum, step, Finish::Sum, &mut result)?;
+//! bounded::decode(&sum[..bytes], step, Finish::Sum, &mut result)?;
 //! assert!((result[7] - 0.75).abs() <= 2e-3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

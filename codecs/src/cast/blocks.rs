@@ -1,5 +1,7 @@
 //! The loops over blocks, plain enough to be compiled for any instruction set.
 
+use std::hint::select_unpredictable;
+
 use super::round::{Bf16, E4M3, E5M2, Fp16, Small, narrow};
 use super::{Rounding, SCALE_BLOCK};
 use crate::descriptor::CastFormat;
@@ -92,9 +94,12 @@ fn decode_16<S: Small, const ADD: bool>(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Stores or adds. Of a sum that is NaN, sign and payload depend on the machine; here they do not.
 #[inline(always)]
 fn put<const ADD: bool>(out: &mut f32, x: f32) {
-    *out = if ADD { *out + x } else { x };
+    let sum = if ADD { *out + x } else { x };
+    let nan = f32::from_bits(0x7fc0_0000);
+    *out = if ADD { select_unpredictable(sum.is_nan(), nan, sum) } else { sum };
 }
 
 #[inline(always)]
@@ -126,7 +131,7 @@ fn encode_8<S: Small>(rounding: Rounding, x: &[f32], out: &mut [u8]) -> usize {
 fn scale_of<S: Small>(x: &[f32; BLOCK]) -> u8 {
     let finite = |x: &f32| {
         let magnitude = x.to_bits() & 0x7fff_ffff;
-        std::hint::select_unpredictable(magnitude < 0x7f80_0000, magnitude, 0)
+        select_unpredictable(magnitude < 0x7f80_0000, magnitude, 0)
     };
     let largest = x.iter().fold(0, |largest, x| finite(x).max(largest));
     // The exponent of the largest number: its field less the bias.
