@@ -3,7 +3,7 @@
 //! ```toml
 //! copy_bytes_per_s = 8e9
 //! reduce_bytes_per_s = 5e9
-//! switch_s = 3e-6
+//! switch_s = 2e-6
 //!
 //! [links.tcp]
 //! latency_s = 20e-6
@@ -88,7 +88,7 @@ impl Default for Constants {
         Self {
             copy_bytes_per_s: 8e9,
             reduce_bytes_per_s: 5e9,
-            switch_s: 3e-6,
+            switch_s: 2e-6,
             links: Links {
                 shared_memory_local: link(0.3e-6, 0.15e-6, 7e9, 60e9, 0.01),
                 shared_memory: link(0.6e-6, 0.15e-6, 5e9, 40e9, 0.01),

@@ -27,7 +27,7 @@ mod nic;
 pub use cgroup::Limits;
 pub use choose::{Choice, Decision, choose};
 pub use constants::{Constants, LinkClass, LinkConstants, Links};
-pub use cost::{Candidate, Level, Prediction, Work, predict};
+pub use cost::{Candidate, Level, Prediction, Together, Work, predict};
 pub use cpus::CpuSet;
 pub use error::Error;
 pub use host::{Cache, Host, NumaNode};

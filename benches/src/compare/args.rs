@@ -12,6 +12,7 @@ use super::protocol::COLLECTIVES;
 use super::values::DTYPES;
 use crate::cli::TransportArg;
 use crate::failure::{Failure, Outcome};
+use crate::launch::own_processors;
 use crate::operation::Operation;
 use crate::plan::{check_ranks, check_timeout, parse_dtype};
 use crate::report::Files;
@@ -21,6 +22,10 @@ use crate::size::{human, parse_size, sweep};
 const SIZE_MAX: u64 = 1 << 30;
 /// Ranks when the user does not say.
 const RANKS_DEFAULT: u32 = 2;
+/// Length of a block when the user does not say.
+const BLOCK_MS: f64 = 4.0;
+/// The same where ranks share cores: the scheduler gives a core away for about 4 ms at a time.
+const BLOCK_MS_CROWDED: f64 = 40.0;
 /// Longest block.
 const BLOCK_MS_MAX: f64 = 10_000.0;
 
@@ -64,9 +69,10 @@ pub(crate) struct CompareArgs {
     /// How often everybody takes a turn [default: 25, fewer for slow sizes, at least 7]
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<u32>,
-    /// How long a turn takes, about; its iterations are as many as fit
-    #[arg(long, default_value_t = 4.0, value_name = "MS", allow_negative_numbers = true)]
-    pub(crate) block_ms: f64,
+    /// How long a turn takes, about; its iterations are as many as fit [default: 4, or 40 where there
+    /// are more ranks than cores]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
+    pub(crate) block_ms: Option<f64>,
     /// Syncline's algorithm, instead of the planner's choice
     #[arg(long, value_name = "NAME")]
     pub(crate) algorithm: Option<String>,
@@ -201,19 +207,14 @@ impl CompareArgs {
         if self.rounds == Some(0) {
             return Err(Failure::usage("--rounds 0 measures nothing; give at least 1"));
         }
-        if !(self.block_ms > 0.0 && self.block_ms <= BLOCK_MS_MAX) {
-            return Err(Failure::usage(format!(
-                "--block-ms {}: give milliseconds above 0, at most {BLOCK_MS_MAX}",
-                self.block_ms
-            )));
-        }
+        let block_ms = self.check_block_ms(ranks, own_processors().len())?;
         let operation = self.collective;
         let race = Race {
             operation,
             dtype: dtype.name().to_owned(),
             element_bytes: dtype.size(),
             ranks,
-            block: Duration::from_secs_f64(self.block_ms / 1e3),
+            block: Duration::from_secs_f64(block_ms / 1e3),
             rounds: self.rounds,
             patience: Duration::from_secs_f64(check_timeout(self.timeout)?),
         };
@@ -221,6 +222,20 @@ impl CompareArgs {
             sizes.iter().map(|&size| operation.count(size, dtype.size(), ranks)).collect();
         counts.dedup();
         Ok(Comparison { race, counts })
+    }
+
+    /// How long a turn takes, with so many ranks on so many processors.
+    fn check_block_ms(&self, ranks: u32, processors: usize) -> Outcome<f64> {
+        let block_ms = self.block_ms.unwrap_or(match ranks as usize > processors {
+            true => BLOCK_MS_CROWDED,
+            false => BLOCK_MS,
+        });
+        if block_ms > 0.0 && block_ms <= BLOCK_MS_MAX {
+            return Ok(block_ms);
+        }
+        Err(Failure::usage(format!(
+            "--block-ms {block_ms}: give milliseconds above 0, at most {BLOCK_MS_MAX}"
+        )))
     }
 
     fn check_collective(&self) -> Outcome {
@@ -315,6 +330,14 @@ mod tests {
         assert_eq!(comparison.counts, [1, 32], "each once");
         let path = "./a/collbench".into();
         assert_eq!(args.peers[1], PeerArg::Program { name: "old".into(), path });
+    }
+
+    #[test]
+    fn turns_are_longer_where_ranks_share_cores() {
+        let unsaid = args("all_reduce");
+        assert_eq!(unsaid.check_block_ms(8, 2).expect("valid"), 40.0);
+        assert_eq!(unsaid.check_block_ms(2, 2).expect("valid"), 4.0);
+        assert_eq!(args("all_reduce --block-ms 7").check_block_ms(8, 2).expect("valid"), 7.0);
     }
 
     #[test]

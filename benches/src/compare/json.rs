@@ -18,12 +18,22 @@ struct Document<'a> {
     hosts: u32,
     transport: &'a str,
     block_ms: f64,
+    /// The first two processors, and how near they are to each other.
+    cores: Option<Cores>,
     contestants: Vec<Contestant<'a>>,
     rows: Vec<Line<'a>>,
     /// Over all sizes, by peer.
     geomean: BTreeMap<String, f64>,
     /// Over all sizes, of the best peer at each.
     geomean_best: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Cores {
+    pair: [usize; 2],
+    /// A cache line there and back; null if it could not be found out.
+    round_trip_ns_start: Option<f64>,
+    round_trip_ns_end: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +96,11 @@ pub(super) fn document(results: &Results) -> Outcome<String> {
         hosts: results.hosts,
         transport: results.transport.name(),
         block_ms: results.block_ms,
+        cores: results.cores.map(|cores| Cores {
+            pair: [cores.pair.0, cores.pair.1],
+            round_trip_ns_start: cores.start_ns,
+            round_trip_ns_end: cores.end_ns,
+        }),
         contestants: contestants.collect(),
         rows: results.rows.iter().map(|row| line(row, &peers, &rivals)).collect(),
         geomean: means.collect(),
@@ -124,8 +139,9 @@ fn line<'a>(row: &'a Row, peers: &'a [String], rivals: &'a [String]) -> Line<'a>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::compare::show::example_results;
+    use super::document;
+    use crate::compare::cores::Pair;
+    use crate::compare::show::{Cores, example_results};
 
     #[test]
     fn the_names_that_scripts_rely_on() {
@@ -166,6 +182,17 @@ mod tests {
         assert_eq!((&row["best"]["peer"], &row["ratio"]["b"]), (&"a".into(), &0.5.into()));
         assert_eq!(json["contestants"][2]["yardstick"], true);
         assert!(json["geomean"]["b"].is_f64());
+    }
+
+    #[test]
+    fn how_near_the_cores_were() {
+        let mut results = example_results();
+        results.cores = Some(Cores { pair: Pair(0, 1), start_ns: Some(98.0), end_ns: None });
+        let text = document(&results).expect("plain");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["cores"]["pair"], serde_json::json!([0, 1]));
+        assert_eq!(json["cores"]["round_trip_ns_start"], 98.0);
+        assert!(json["cores"]["round_trip_ns_end"].is_null());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod args;
 mod contest;
 mod contestant;
+mod cores;
 mod json;
 mod peers;
 mod protocol;

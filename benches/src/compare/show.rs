@@ -1,6 +1,7 @@
 //! The table, the verdict, and the files.
 
 use super::contest::{Lane, Race};
+use super::cores::Pair;
 use super::summary::{Entry, Row, SYNCLINE, geometric_mean};
 use super::{json, svg};
 use crate::cli::TransportArg;
@@ -27,10 +28,31 @@ pub(crate) struct Results {
     pub(crate) transport: TransportArg,
     /// Wanted length of a turn.
     pub(crate) block_ms: f64,
+    /// The first two processors, if there are two, and how near they are.
+    pub(crate) cores: Option<Cores>,
     /// Syncline first, then the peers in the order asked for.
     pub(crate) contestants: Vec<Competitor>,
     /// One per size.
     pub(crate) rows: Vec<Row>,
+}
+
+/// Two processors, and how long a cache line takes there and back between them, in nanoseconds; not
+/// known if other programs had them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cores {
+    /// Which.
+    pub(crate) pair: Pair,
+    /// Before the race.
+    pub(crate) start_ns: Option<f64>,
+    /// After it.
+    pub(crate) end_ns: Option<f64>,
+}
+
+impl Cores {
+    fn new() -> Option<Self> {
+        let pair = Pair::of_this_machine()?;
+        Some(Self { pair, start_ns: pair.round_trip_ns(), end_ns: None })
+    }
 }
 
 /// Who took part.
@@ -121,6 +143,7 @@ impl Report {
             hosts: placement.namespaces.len().max(1) as u32,
             transport,
             block_ms: race.block.as_secs_f64() * 1e3,
+            cores: Cores::new(),
             contestants: Vec::new(),
             rows: Vec::new(),
         };
@@ -154,6 +177,9 @@ impl Report {
     /// The verdict, and the files.
     pub(crate) fn finish(mut self, files: &Files, lanes: &[Lane]) -> Outcome<Results> {
         self.results.contestants = lanes.iter().map(Competitor::of).collect();
+        if let Some(cores) = &mut self.results.cores {
+            cores.end_ns = cores.pair.round_trip_ns();
+        }
         self.print(&footer(&self.results))?;
         self.progress.end();
         if let Some(path) = &files.json {
@@ -254,7 +280,17 @@ fn footer(results: &Results) -> String {
     if lines.is_empty() {
         lines.push("# nobody to compare with".to_owned());
     }
+    lines.extend(results.cores.as_ref().map(nearness));
     lines.join("\n")
+}
+
+fn nearness(cores: &Cores) -> String {
+    let Cores { pair: Pair(first, second), start_ns, end_ns } = cores;
+    let ns = |time: &Option<f64>| time.map_or_else(|| "?".to_owned(), |ns| format!("{ns:.0}"));
+    let (start, end) = (ns(start_ns), ns(end_ns));
+    format!(
+        "# a cache line from core {first} to {second} and back: {start} ns at the start, {end} at the end"
+    )
 }
 
 /// How near Syncline comes to a yardstick where it says most: at the largest size.
@@ -294,6 +330,7 @@ pub(super) fn example_results() -> Results {
         hosts: 1,
         transport: TransportArg::Shm,
         block_ms: 4.0,
+        cores: None,
         contestants: vec![
             competitor(SYNCLINE, None),
             competitor("a", None),
@@ -357,5 +394,8 @@ mod tests {
         assert!(super::line(&results, &results.rows[2]).ends_with("  b 8.00"));
         results.contestants.truncate(1);
         assert_eq!(super::footer(&results), "# nobody to compare with");
+        results.cores = Some(Cores { pair: Pair(0, 3), start_ns: Some(98.4), end_ns: None });
+        let near = "# a cache line from core 0 to 3 and back: 98 ns at the start, ? at the end";
+        assert!(super::footer(&results).ends_with(near));
     }
 }

@@ -12,7 +12,7 @@ use super::Placement;
 const CPUS: &str = "COLLBENCH_CPUS";
 
 /// The processors this process may use: one hardware thread of each core, then the others.
-fn allowed() -> Vec<usize> {
+pub(crate) fn own_processors() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
     let cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu));
     cores_first(cpus, first_thread)
@@ -60,7 +60,7 @@ fn share(rank: u32, ranks: u32, placement: &Placement, allowed: &[usize]) -> Vec
 
 /// Tells `command`, which becomes `rank`, its processors.
 pub(crate) fn tell(command: &mut Command, rank: u32, ranks: u32, placement: &Placement) {
-    let cpus = share(rank, ranks, placement, &allowed());
+    let cpus = share(rank, ranks, placement, &own_processors());
     if !cpus.is_empty() {
         let list: Vec<String> = cpus.iter().map(ToString::to_string).collect();
         command.env(CPUS, list.join(","));
@@ -70,7 +70,7 @@ pub(crate) fn tell(command: &mut Command, rank: u32, ranks: u32, placement: &Pla
 /// The processors of every rank, for programs that some other launcher starts: `0,1/2,3` gives rank
 /// 0 the first two and rank 1 the others.
 pub(crate) fn of_all_ranks(ranks: u32, placement: &Placement) -> String {
-    let allowed = allowed();
+    let allowed = own_processors();
     let list = |rank| {
         let cpus = share(rank, ranks, placement, &allowed);
         cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

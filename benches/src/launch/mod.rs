@@ -8,9 +8,9 @@ mod program;
 mod ranks;
 mod signals;
 
-pub(crate) use bind::bind;
 #[cfg(feature = "fuzzing")]
 pub(crate) use bind::processors;
+pub(crate) use bind::{bind, own_processors};
 pub(crate) use child::{die_with_parent, execute};
 pub(crate) use environment::{Place, launched};
 pub(crate) use group::{Group, Notice, describe};

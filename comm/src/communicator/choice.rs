@@ -7,6 +7,7 @@ use syncline_topology as topology;
 use syncline_topology::{Candidate, Constants, Decision, LinkClass, Topology, Work, choose};
 
 use super::candidates::{AlgorithmRef, candidates};
+use super::examine::{Examined, Slots, a_share, examine};
 use super::options::{Options, TransportChoice};
 use super::place;
 use super::prepare::{agreed_bytes, shape};
@@ -14,7 +15,7 @@ use crate::collective::{self, Counts, Request};
 use crate::error::{Error, Rank, Result};
 use crate::rendezvous::MemberInfo;
 use crate::schedule::hierarchy::Mode;
-use crate::schedule::{Collective, Schedule, Shape, Slot, Space};
+use crate::schedule::{Collective, Shape};
 
 /// A decision, and what led to it.
 #[derive(Clone)]
@@ -44,24 +45,10 @@ pub(super) struct Planner {
     cpus_per_host: u32,
     /// This rank's share of its host's last-level cache, which ranks need not agree on.
     cache_bytes: usize,
-    /// Scratch slots of the neediest rank: work and stage, by algorithm and shape.
-    slots: Mutex<HashMap<(usize, Shape), Slots>>,
+    /// What was found out about schedules, by algorithm and shape.
+    examined: Mutex<HashMap<(usize, Shape), Examined>>,
 }
 
-/// What the examined schedules need at most.
-#[derive(Clone, Copy, Default)]
-struct Slots {
-    work: usize,
-    /// Those of them that do not lie in the output where the formats have the same width.
-    work_apart: usize,
-    stage: usize,
-    /// Blocks that one count is cut into; 0 where each block has a count of its own.
-    blocks: usize,
-    stages: u32,
-}
-
-/// Ranks whose schedules are looked at for their need of scratch memory; beyond it a sample.
-const RANKS_EXAMINED_MAX: Rank = 64;
 /// Segments that only let levels overlap are not made shorter, or more, than this.
 const SEGMENT_BYTES_MIN: usize = 128 << 10;
 const SEGMENTS_MAX: usize = 64;
@@ -122,7 +109,7 @@ impl Planner {
             cache_bytes: place::cache_bytes(members, me),
             topology,
             tcp_only: options.transport == TransportChoice::Tcp,
-            slots: Mutex::default(),
+            examined: Mutex::default(),
         })
     }
 
@@ -222,6 +209,8 @@ impl Planner {
         let algorithm = &self.algorithms[index];
         let cost = algorithm.cost(shape);
         let composed = cost.levels.len() > 1;
+        let together = self.examined(index, shape).together;
+        let hosts = self.topology.hosts().len() as u64;
         let levels = cost.levels.iter().enumerate().map(|(level, cost)| topology::Level {
             link: self.link(composed && level == 0),
             active_per_host: self.active_per_host(level, algorithm),
@@ -232,6 +221,7 @@ impl Planner {
             received_blocks: cost.received_blocks,
             messages: cost.messages,
             reduced_blocks: cost.reduced_blocks,
+            together: together.get(level).map(|all| a_share(all, hosts)),
         });
         Candidate {
             name: algorithm.label(shape),
@@ -271,7 +261,7 @@ impl Planner {
     /// that scratch memory fits its budget, and as many more as let the levels of a composed
     /// schedule overlap. The same on every rank.
     fn segments(&self, request: &Request, index: usize, shapes: &[Shape; 2]) -> (u32, u32, u32) {
-        let slots = shapes.each_ref().map(|shape| self.slots(index, shape));
+        let slots = shapes.each_ref().map(|shape| self.examined(index, shape).slots);
         let need = slots.iter().map(|&s| scratch_bytes(request, s)).max().unwrap_or(0);
         let stages = slots.iter().map(|s| s.stages).max().unwrap_or(1);
         // Half the budget, so that two operations can run at a time.
@@ -288,16 +278,11 @@ impl Planner {
         (number(least), number(most.max(least)), stages)
     }
 
-    /// Scratch slots of the neediest of the examined ranks, which are the same on every rank.
-    fn slots(&self, index: usize, shape: &Shape) -> Slots {
-        let mut known = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let examine = || {
-            let algorithm = &self.algorithms[index];
-            examined(shape)
-                .map(|rank| slots_of(&algorithm.build(shape, rank)))
-                .fold(Slots::default(), Slots::most)
-        };
-        *known.entry((index, shape.clone())).or_insert_with(examine)
+    /// What there is to know of the schedules of one algorithm, the same on every rank.
+    fn examined(&self, index: usize, shape: &Shape) -> Examined {
+        let mut known = self.examined.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.entry((index, shape.clone()));
+        entry.or_insert_with(|| examine(&*self.algorithms[index], shape)).clone()
     }
 }
 
@@ -336,42 +321,4 @@ fn scratch_bytes(request: &Request, slots: Slots) -> usize {
     let dtype = request.dtype;
     let work = if dtype.is_narrow() { slots.work } else { slots.work_apart };
     elements.saturating_mul(work * dtype.accumulator().size() + slots.stage * dtype.size())
-}
-
-fn examined(shape: &Shape) -> impl Iterator<Item = Rank> {
-    let (ranks, root) = (shape.ranks, shape.root);
-    let all = (0..ranks).take_while(move |_| ranks <= RANKS_EXAMINED_MAX);
-    let sample = [0, 1, 2, ranks / 2, ranks - 1, root, (root + 1) % ranks];
-    all.chain(sample.into_iter().filter(move |&rank| ranks > RANKS_EXAMINED_MAX && rank < ranks))
-}
-
-fn slots_of(schedule: &Schedule) -> Slots {
-    let in_output = |(index, slot): (usize, &Slot)| {
-        let at = schedule.work_in_output.map(|first| first as usize + index);
-        matches!((slot, at.and_then(|at| schedule.output.get(at))),
-            (Slot::Of(block), Some(output)) if block == output)
-    };
-    let lying_in_output = schedule.work.iter().enumerate().filter(|&slot| in_output(slot)).count();
-    Slots {
-        work: schedule.work.len(),
-        work_apart: schedule.work.len() - lying_in_output,
-        stage: schedule.stage.len(),
-        blocks: match schedule.space {
-            Space::Vector { blocks } => blocks as usize,
-            Space::PerRank | Space::PerPair => 0,
-        },
-        stages: schedule.rounds.iter().map(|round| round.stage + 1).max().unwrap_or(1),
-    }
-}
-
-impl Slots {
-    fn most(self, other: Self) -> Self {
-        Self {
-            work: self.work.max(other.work),
-            work_apart: self.work_apart.max(other.work_apart),
-            stage: self.stage.max(other.stage),
-            blocks: self.blocks.max(other.blocks),
-            stages: self.stages.max(other.stages),
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod choice;
 mod coalesce;
 mod descriptors;
 pub mod dump;
+mod examine;
 mod explain;
 pub(crate) mod fingerprint;
 #[cfg(any(test, feature = "fuzzing"))]

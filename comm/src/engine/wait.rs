@@ -28,9 +28,10 @@ const POLLS_PER_LOOK: u32 = 64;
 /// Busy polls between two looks at the clock and the abort flag.
 const MOVES_PER_LOOK: u32 = 1024;
 /// How often to give up the core before sleeping, when there are more ranks than cores: enough
-/// for the others to have had their turn, as being woken costs both sides a system call. A model
+/// for the others to have had their turn, as being woken costs both sides a system call; and not
+/// much more, as every turn in vain costs those that have work two context switches. A model
 /// need not try them all.
-const YIELDS: u32 = if cfg!(syncline_loom) { 3 } else { 30 };
+const YIELDS: u32 = if cfg!(syncline_loom) { 3 } else { 10 };
 
 /// Time, for deadlines. Real, or virtual in simulations.
 pub trait Clock: Send + Sync {

@@ -23,6 +23,11 @@ pub(crate) struct DisseminationBarrier;
 #[derive(Debug)]
 pub(crate) struct TreeBarrier;
 
+/// Star barrier: everybody tells rank 0, which answers once all have come. 2α, with 2(p-1) messages in
+/// all like the tree, and ranks that share cores must run once each instead of once per level.
+#[derive(Debug)]
+pub(crate) struct StarBarrier;
+
 fn composer() -> Composer {
     Composer::new(Space::Vector { blocks: 1 }, 1, Layout::NONE, Layout::NONE)
 }
@@ -96,6 +101,42 @@ impl Algorithm for TreeBarrier {
 
     fn cost(&self, shape: &Shape) -> Cost {
         cost(2 * height(shape.ranks), u64::from(log2_ceil(shape.ranks)))
+    }
+}
+
+impl Algorithm for StarBarrier {
+    fn name(&self) -> &str {
+        "star"
+    }
+
+    fn serves(&self, shape: &Shape) -> bool {
+        shape.collective == Collective::Barrier
+    }
+
+    fn build(&self, shape: &Shape, rank: Rank) -> Schedule {
+        let mut c = composer();
+        if shape.ranks > 1 {
+            c.add_stage([Slot::Any]);
+        }
+        if rank > 0 {
+            c.step(Step::Send { peer: 0, src: slot(0) });
+            c.end_round();
+            c.step(Step::Recv { peer: 0, dst: slot(0) });
+            return c.build();
+        }
+        for peer in 1..shape.ranks {
+            c.step(Step::Recv { peer, dst: slot(0) });
+        }
+        c.end_round();
+        for peer in 1..shape.ranks {
+            c.step(Step::Send { peer, src: slot(0) });
+        }
+        c.build()
+    }
+
+    fn cost(&self, shape: &Shape) -> Cost {
+        let others = u64::from(shape.ranks) - 1;
+        cost(2 * others.min(1), others)
     }
 }
 

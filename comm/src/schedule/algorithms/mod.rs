@@ -15,7 +15,7 @@ macro_rules! algorithms {
 }
 
 algorithms! {
-    barrier: DisseminationBarrier, TreeBarrier;
+    barrier: DisseminationBarrier, StarBarrier, TreeBarrier;
     binomial: BinomialAllReduce, BinomialReduce;
     binomial_move: BinomialBroadcast, BinomialGather, BinomialScatter;
     bruck: BruckAllGather;
@@ -40,5 +40,6 @@ algorithms! {
     ring_all_gather: RingAllGather;
     scatter_all_gather: ScatterAllGather;
     sparbit: Sparbit;
+    star: Star;
     two_shot: Direct, TwoShot, TwoShotReduce;
 }

@@ -23,8 +23,11 @@ pub(super) const CONTROL_BYTES: usize = 256;
 pub(super) const RANK_BYTES: usize = 128;
 /// Smallest ring that still carries frames of a useful size.
 const RING_BYTES_MIN: usize = 16 * 1024;
-/// Largest rings per lane, in lane order: what stays in a core's second-level cache is enough.
-const RING_BYTES_MAX: [usize; 3] = [1 << 20, 1 << 20, 1 << 20];
+/// What the rings that one rank fills on a lane should have together: that stays in a core's
+/// second-level cache, and a ring is used from end to end, however little is in it.
+const RINGS_BYTES_USEFUL: usize = 1 << 20;
+/// Rings are not made shorter than this for the caches' sake: frames would be too short.
+const RING_BYTES_USEFUL: usize = 128 << 10;
 /// Frames of this size move at full speed; larger ones only leave the cache.
 const FRAME_BYTES_PREFERRED: usize = 128 * 1024;
 /// Ranks of one host: twice what the default budget serves.
@@ -53,10 +56,11 @@ impl Geometry {
         }
         let peers = (local_ranks as usize - 1).max(1);
         let peer_bytes = staging_bytes_max / peers;
+        let useful = (RINGS_BYTES_USEFUL / peers).max(RING_BYTES_USEFUL);
         // Half for the bulk lane, a quarter for each of the others.
         let share = [peer_bytes / 4, peer_bytes / 2, peer_bytes / 4];
         let bytes: [usize; 3] =
-            std::array::from_fn(|lane| share[lane].min(RING_BYTES_MAX[lane]) & !(PAGE_BYTES - 1));
+            std::array::from_fn(|lane| share[lane].min(useful) & !(PAGE_BYTES - 1));
         if bytes.iter().any(|&bytes| bytes < RING_BYTES_MIN) {
             let reason = format!(
                 "a staging budget of {staging_bytes_max} bytes is too small for {local_ranks} \
@@ -65,7 +69,7 @@ impl Geometry {
             );
             return Err(refuse(reason));
         }
-        let ring_bytes = bytes.map(|bytes| u32::try_from(bytes).expect("at most 2 MiB"));
+        let ring_bytes = bytes.map(|bytes| u32::try_from(bytes).expect("at most 1 MiB"));
         Ok(Self { local_ranks, ring_bytes })
     }
 
@@ -73,9 +77,9 @@ impl Geometry {
     pub(super) fn is_sound(&self) -> bool {
         let ranks = (1..=LOCAL_RANKS_MAX).contains(&self.local_ranks);
         ranks
-            && self.ring_bytes.iter().zip(RING_BYTES_MAX).all(|(&bytes, bytes_max)| {
-                let bytes = bytes as usize;
-                (RING_BYTES_MIN..=bytes_max).contains(&bytes) && bytes.is_multiple_of(PAGE_BYTES)
+            && self.ring_bytes.iter().all(|&bytes| {
+                let sizes = RING_BYTES_MIN..=RINGS_BYTES_USEFUL;
+                sizes.contains(&(bytes as usize)) && (bytes as usize).is_multiple_of(PAGE_BYTES)
             })
     }
 
@@ -163,6 +167,8 @@ mod tests {
         let two = Geometry::new(2, BUDGET).expect("the default budget");
         assert!(two.ring_bytes[Lane::Bulk as usize] >= 1 << 20);
         assert_eq!(two.frame_bytes_preferred(), FRAME_BYTES_PREFERRED);
+        let nine = Geometry::new(9, BUDGET).expect("the default budget");
+        assert_eq!(nine.ring_bytes, [RING_BYTES_USEFUL as u32; 3]);
     }
 
     #[test]
