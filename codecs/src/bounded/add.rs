@@ -64,8 +64,21 @@ pub(super) fn run<K: Kernel>(
 ) -> Result<usize, AddError> {
     let blocks = count.div_ceil(BLOCK);
     let mut writer = Writer::new(sum, blocks, worst_case_bytes(count, 2))?;
+    let mut sums = [[0; WINDOW]; GROUP];
     let (mut a_blocks, mut b_blocks) = (a.blocks(), b.blocks());
     for (index, (mut a_headers, mut b_headers)) in a.groups().zip(b.groups()).enumerate() {
+        if blocks - index * GROUP >= GROUP
+            && let (Some(x), Some(y)) = (a_blocks.group(a_headers), b_blocks.group(b_headers))
+        {
+            let (headers, [x_bytes, y_bytes]) =
+                whole_group(kernel, (x, a_headers), (y, b_headers), &mut sums);
+            let copy = |i: usize, _, window: &mut _| *window = sums[i];
+            if headers.is_some_and(|headers| writer.whole_group(index, headers, copy)) {
+                a_blocks.skip(x_bytes);
+                b_blocks.skip(y_bytes);
+                continue;
+            }
+        }
         let mut headers = 0;
         for i in 0..GROUP.min(blocks - index * GROUP) {
             let (a_header, b_header) = (a_headers & 15, b_headers & 15);
@@ -92,6 +105,33 @@ pub(super) fn run<K: Kernel>(
         writer.group(index, headers);
     }
     Ok(writer.finish()?)
+}
+
+/// A group of blocks and their headers.
+type Group<'a> = (&'a [u8; GROUP * WINDOW], u32);
+
+/// Adds two groups of blocks into `sums`; the headers, unless a sum has too many planes for one,
+/// and the bytes of either operand.
+#[inline(always)]
+fn whole_group<K: Kernel>(
+    kernel: K,
+    (a, a_headers): Group<'_>,
+    (b, b_headers): Group<'_>,
+    sums: &mut [[u8; WINDOW]; GROUP],
+) -> (Option<u32>, [usize; 2]) {
+    let (mut a_used, mut b_used) = (0, 0);
+    let (mut headers, mut fits) = (0, true);
+    for (i, sum) in sums.iter_mut().enumerate() {
+        let (x, y) = (a_headers >> (4 * i) & 15, b_headers >> (4 * i) & 15);
+        let windows = (a[a_used..].first_chunk(), b[b_used..].first_chunk());
+        let (Some(a), Some(b)) = windows else { break };
+        let planes = kernel.add((a, x), (b, y), sum);
+        fits &= planes <= PLANES_SHORT_MAX;
+        headers |= planes << (4 * i);
+        a_used += 4 * x as usize;
+        b_used += 4 * y as usize;
+    }
+    (fits.then_some(headers), [a_used, b_used])
 }
 
 /// Blocks that the kernels leave over; the header of the sum.

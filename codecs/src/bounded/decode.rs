@@ -53,6 +53,20 @@ pub(super) fn run<K: Kernel>(
     let mut blocks = chunk.blocks();
     for (mut headers, group) in chunk.groups().zip(out.chunks_mut(GROUP * BLOCK)) {
         let (whole, rest) = group.as_chunks_mut::<BLOCK>();
+        if let (Some(whole), Some(windows)) =
+            (whole.first_chunk_mut::<GROUP>(), blocks.group(headers))
+        {
+            let mut used = 0;
+            for out in whole {
+                let planes = headers & 15;
+                headers >>= 4;
+                let Some(window) = windows[used..].first_chunk() else { break };
+                kernel.dequantise((window, planes), scale, out);
+                used += 4 * planes as usize;
+            }
+            blocks.skip(used);
+            continue;
+        }
         let mut padded = [0.0; BLOCK];
         let last = (!rest.is_empty()).then_some(&mut padded);
         for out in whole.iter_mut().chain(last) {

@@ -57,19 +57,36 @@ pub(super) fn run<K: Kernel>(
     let blocks = x.len().div_ceil(BLOCK);
     let mut writer = Writer::new(out, blocks, worst_case_bytes(x.len(), 1))?;
     let mut worst = kernel.no_error();
+    let mut codes = [[0; BLOCK]; GROUP];
     let mut slow = Slow { step, error_max: 0.0, escaped_blocks: 0 };
     for (index, group) in x.chunks(GROUP * BLOCK).enumerate() {
-        let mut headers = 0;
         let (whole, rest) = group.as_chunks::<BLOCK>();
+        if let Some(whole) = whole.first_chunk::<GROUP>() {
+            let mut headers = 0;
+            let mut fits = true;
+            for (i, (block, codes)) in whole.iter().zip(&mut codes).enumerate() {
+                let planes = kernel.quantise(block, &step, &mut worst, codes);
+                fits &= planes <= PLANES_SHORT_MAX;
+                headers |= (planes & 15) << (4 * i);
+            }
+            let pack = |i: usize, planes, window: &mut _| kernel.pack(&codes[i], planes, window);
+            if fits && writer.whole_group(index, headers, pack) {
+                continue;
+            }
+        }
+        let mut headers = 0;
         let mut padded = [0.0; BLOCK];
         padded[..rest.len()].copy_from_slice(rest);
         let last = (!rest.is_empty()).then_some(&padded);
         for (i, block) in whole.iter().chain(last).enumerate() {
-            let mut header =
-                writer.short(|window| kernel.quantise(block, &step, &mut worst, window))?;
-            if header > PLANES_SHORT_MAX {
-                header = slow.encode(block, &mut writer)?;
-            }
+            let planes = kernel.quantise(block, &step, &mut worst, &mut codes[0]);
+            let header = match planes {
+                0..=PLANES_SHORT_MAX => writer.short(|window| {
+                    kernel.pack(&codes[0], planes, window);
+                    planes
+                })?,
+                _ => slow.encode(block, &mut writer)?,
+            };
             headers |= header << (4 * i);
         }
         writer.group(index, headers);

@@ -181,6 +181,24 @@ impl<'a> Blocks<'a> {
         }
     }
 
+    /// The bytes from the next block on, if a group of blocks with these headers can be taken from
+    /// them with nothing else to look at: all have at most [`PLANES_SHORT_MAX`] planes, and a
+    /// window fits behind each of them.
+    #[inline(always)]
+    pub(super) fn group(&self, headers: u32) -> Option<&'a [u8; GROUP * WINDOW]> {
+        let both = headers & headers >> 1;
+        if both & both >> 2 & 0x1111_1111 != 0 {
+            return None;
+        }
+        self.payload[self.cursor..].first_chunk()
+    }
+
+    /// Goes on behind bytes that were taken otherwise.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.cursor += bytes;
+    }
+
     /// Where the next block stands, for [`Self::back_to`].
     #[inline(always)]
     pub(super) fn mark(&self) -> usize {
@@ -265,6 +283,32 @@ impl<'a> Writer<'a> {
             self.cursor += bytes;
         }
         Ok(planes)
+    }
+
+    /// Writes a whole group of blocks: `write` puts block i into a window. Each has as many planes
+    /// as its header says, at most [`PLANES_SHORT_MAX`]. Whether there was room; if not, nothing
+    /// was written.
+    #[inline(always)]
+    pub(super) fn whole_group(
+        &mut self,
+        index: usize,
+        headers: u32,
+        mut write: impl FnMut(usize, u32, &mut [u8; WINDOW]),
+    ) -> bool {
+        let end = self.out.len() - self.escapes;
+        let windows = self.out[self.cursor..end].first_chunk_mut::<{ GROUP * WINDOW }>();
+        let Some(windows) = windows else { return false };
+        let mut used = 0;
+        for i in 0..GROUP {
+            let planes = headers >> (4 * i) & 15;
+            // All planes before this block take less than a window each.
+            let Some(window) = windows[used..].first_chunk_mut() else { break };
+            write(i, planes, window);
+            used += 4 * planes as usize;
+        }
+        self.cursor += used;
+        self.group(index, headers);
+        true
     }
 
     /// Room for a block with an extended header.

@@ -1,6 +1,6 @@
 //! The kernels in plain Rust.
 
-use super::kernel::{Kernel, Short};
+use super::kernel::{Codes, Kernel, Short};
 use super::layout::WINDOW;
 use super::step::{Scale, Step};
 use super::{BLOCK, PLANES_SHORT_MAX, Planes};
@@ -20,13 +20,7 @@ impl Kernel for Scalar {
         worst
     }
 
-    fn quantise(
-        self,
-        x: &[f32; BLOCK],
-        step: &Step,
-        worst: &mut f32,
-        planes: &mut [u8; WINDOW],
-    ) -> u32 {
+    fn quantise(self, x: &[f32; BLOCK], step: &Step, worst: &mut f32, out: &mut Codes) -> u32 {
         // Saturates, and makes NaN an accepted 0: its error fails the comparison below.
         let codes = x.map(|x| (x * step.inverse).round_ties_even() as i32);
         let count = plane_count(&codes);
@@ -41,8 +35,12 @@ impl Kernel for Scalar {
             return u32::MAX;
         };
         *worst = worst.max(largest);
-        pack(&codes, count, planes);
+        *out = codes.map(|code| code as i16);
         count
+    }
+
+    fn pack(self, codes: &Codes, count: u32, planes: &mut [u8; WINDOW]) {
+        pack(&codes.map(i32::from), count, planes);
     }
 
     fn dequantise(self, (planes, count): Short<'_>, scale: Scale, out: &mut [f32; BLOCK]) {

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::add::AddError;
 use super::encode::Encoded;
-use super::kernel::{Kernel, Short};
+use super::kernel::{Codes, Kernel, Short};
 use super::layout::{Chunk, WINDOW};
 use super::step::{Finish, Scale, Step};
 use super::{BLOCK, PLANES_SHORT_MAX, add as adding, decode as decoding, encode as encoding};
@@ -91,15 +91,15 @@ impl Kernel for Avx2 {
     }
 
     #[inline(always)]
-    fn quantise(
-        self,
-        x: &[f32; BLOCK],
-        step: &Step,
-        worst: &mut __m256,
-        planes: &mut [u8; WINDOW],
-    ) -> u32 {
+    fn quantise(self, x: &[f32; BLOCK], step: &Step, worst: &mut __m256, codes: &mut Codes) -> u32 {
         // SAFETY: the token proves that the CPU has AVX2.
-        unsafe { quantise(x, step, worst, planes) }
+        unsafe { quantise(x, step, worst, codes) }
+    }
+
+    #[inline(always)]
+    fn pack(self, codes: &Codes, count: u32, planes: &mut [u8; WINDOW]) {
+        // SAFETY: the token proves that the CPU has AVX2.
+        unsafe { pack(codes, count, planes) }
     }
 
     #[inline(always)]
@@ -160,7 +160,7 @@ fn halves_mut(window: &mut [u8; WINDOW]) -> [&mut [u8; 32]; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn quantise(x: &[f32; BLOCK], step: &Step, worst: &mut __m256, planes: &mut [u8; WINDOW]) -> u32 {
+fn quantise(x: &[f32; BLOCK], step: &Step, worst: &mut __m256, codes_out: &mut Codes) -> u32 {
     let inverse = _mm256_set1_ps(step.inverse);
     let unit = _mm256_set1_ps(step.step);
     let magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(i32::MAX));
@@ -183,6 +183,18 @@ fn quantise(x: &[f32; BLOCK], step: &Step, worst: &mut __m256, planes: &mut [u8;
         return u32::MAX;
     }
     *worst = _mm256_max_ps(*worst, error);
+    let halves: &mut [[i16; 16]; 2] = bytemuck::cast_mut(codes_out);
+    for (half, codes) in halves.iter_mut().zip([low, high]) {
+        store(bytemuck::cast_mut(half), codes);
+    }
+    count
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pack(codes: &Codes, count: u32, planes: &mut [u8; WINDOW]) {
+    let [low, high]: &[[u8; 32]; 2] = bytemuck::cast_ref(codes);
+    let (low, high) = (load(low), load(high));
     let [first, second] = halves_mut(planes);
     if count <= 8 {
         store(first, planes_of(in_order(_mm256_packs_epi16(low, high))));
@@ -193,7 +205,6 @@ fn quantise(x: &[f32; BLOCK], step: &Step, worst: &mut __m256, planes: &mut [u8;
         store(first, planes_of(in_order(lower)));
         store(second, planes_of(in_order(upper)));
     }
-    count
 }
 
 /// Planes that hold these codes; 16 if a code has that many bits or was saturated.
