@@ -19,7 +19,7 @@ use super::primitive::{self, AtomicBool};
 /// Longest single sleep of whoever waits for wires: an abort or a dead peer is noticed even when
 /// no wake-up comes, and so is another thread that wants the engine.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
-/// How long to spin after the last movement, when there is a core for every rank.
+/// How long to spin, or to go on giving up the core, after the last movement.
 const SPIN_MAX: Duration = Duration::from_micros(40);
 /// The most idle polls to spin, however fast they are.
 const SPIN_POLLS_MAX: u32 = 1024;
@@ -28,10 +28,13 @@ const POLLS_PER_LOOK: u32 = 64;
 /// Busy polls between two looks at the clock and the abort flag.
 const MOVES_PER_LOOK: u32 = 1024;
 /// How often to give up the core before sleeping, when there are more ranks than cores: enough
-/// for the others to have had their turn, as being woken costs both sides a system call; and not
-/// much more, as every turn in vain costs those that have work two context switches. A model
-/// need not try them all.
+/// for the others to have had their turn, as being woken costs both sides a system call. Not much
+/// more while they have work: every turn in vain costs them two context switches. A model need not
+/// try them all.
 const YIELDS: u32 = if cfg!(syncline_loom) { 3 } else { 10 };
+/// The same where that took less than [`SPIN_MAX`]: nobody here has much work, and whoever is waited
+/// for runs on another core.
+const YIELDS_MAX: u32 = if cfg!(syncline_loom) { 3 } else { 64 };
 
 /// Time, for deadlines. Real, or virtual in simulations.
 pub trait Clock: Send + Sync {
@@ -258,18 +261,21 @@ fn rest<S: Source + ?Sized>(
     watch: &mut Watch<'_>,
     idle_polls: u32,
 ) -> Result<Option<Polled>, Outcome> {
-    if watch.patience.oversubscribed {
-        if idle_polls <= YIELDS {
-            primitive::yield_now();
-            return Ok(None);
-        }
-    } else if !idle_polls.is_multiple_of(POLLS_PER_LOOK) {
+    let oversubscribed = watch.patience.oversubscribed;
+    if oversubscribed && idle_polls <= YIELDS {
+        primitive::yield_now();
+        return Ok(None);
+    }
+    if !oversubscribed && !idle_polls.is_multiple_of(POLLS_PER_LOOK) {
         std::hint::spin_loop();
         return Ok(None);
     }
     let now = watch.look()?;
-    let spins = !watch.patience.oversubscribed && idle_polls < SPIN_POLLS_MAX;
-    if spins && watch.idle(now) < SPIN_MAX {
+    let polls_max = if oversubscribed { YIELDS_MAX } else { SPIN_POLLS_MAX };
+    if idle_polls < polls_max && watch.idle(now) < SPIN_MAX {
+        if oversubscribed {
+            primitive::yield_now();
+        }
         return Ok(None);
     }
     doze(source, watch)
