@@ -1,6 +1,7 @@
 //! The promises: the bound, the same bits whatever the order, the same bits from every kernel,
 //! and no trust in bytes.
 
+mod files;
 mod golden;
 mod hostile;
 mod properties;
