@@ -8,6 +8,8 @@ use crate::descriptor::CastFormat;
 
 /// Elements that are handled together.
 const BLOCK: usize = SCALE_BLOCK;
+/// Blocks for which random words are made at once.
+const BATCH: usize = 8;
 
 /// Encodes into exactly as many bytes as that takes; how many elements were saturated.
 #[inline(always)]
@@ -31,53 +33,74 @@ pub(super) fn decode<const ADD: bool>(format: CastFormat, bytes: &[u8], out: &mu
     }
 }
 
-/// Codes of a block, and how many elements of it were saturated. `at` is the index of the block's
-/// first element in the slice.
-#[inline(always)]
-fn codes<S: Small>(rounding: Rounding, at: usize, x: &[f32; BLOCK]) -> ([u32; BLOCK], usize) {
-    let mut codes = [0; BLOCK];
-    let mut saturated = 0;
-    match rounding {
-        Rounding::Nearest => {
-            for (code, x) in codes.iter_mut().zip(x) {
-                let (found, too_large) = narrow::<S, false>(*x, 0);
-                *code = found;
-                saturated += too_large;
-            }
-        }
-        Rounding::Stochastic { philox, first } => {
-            let mut random = [0; BLOCK];
-            philox.fill(first.wrapping_add(at as u64), &mut random);
-            for ((code, x), random) in codes.iter_mut().zip(x).zip(random) {
-                let (found, too_large) = narrow::<S, true>(*x, random);
-                *code = found;
-                saturated += too_large;
+/// Codes blocks, one after the other from the slice's first.
+struct Coder {
+    rounding: Rounding,
+    /// Blocks coded so far.
+    blocks: usize,
+    /// Random words for the blocks from the last multiple of [`BATCH`] on.
+    random: [[u32; BLOCK]; BATCH],
+    saturated: usize,
+}
+
+impl Coder {
+    fn new(rounding: Rounding) -> Self {
+        Self { rounding, blocks: 0, random: [[0; BLOCK]; BATCH], saturated: 0 }
+    }
+
+    /// The codes of the next block.
+    #[inline(always)]
+    fn codes<S: Small>(&mut self, x: &[f32; BLOCK]) -> [u32; BLOCK] {
+        match self.rounding {
+            Rounding::Nearest => self.rounded::<S, false>(x, 0),
+            Rounding::Stochastic { philox, first } => {
+                let at = self.blocks % BATCH;
+                if at == 0 {
+                    let index = first.wrapping_add((self.blocks * BLOCK) as u64);
+                    philox.fill(index, self.random.as_flattened_mut());
+                }
+                self.blocks += 1;
+                self.rounded::<S, true>(x, at)
             }
         }
     }
-    (codes, saturated as usize)
+
+    #[inline(always)]
+    fn rounded<S: Small, const STOCHASTIC: bool>(
+        &mut self,
+        x: &[f32; BLOCK],
+        at: usize,
+    ) -> [u32; BLOCK] {
+        let mut codes = [0; BLOCK];
+        let mut saturated = 0;
+        for ((code, x), random) in codes.iter_mut().zip(x).zip(&self.random[at]) {
+            let (found, too_large) = narrow::<S, STOCHASTIC>(*x, *random);
+            *code = found;
+            saturated += too_large;
+        }
+        self.saturated += saturated as usize;
+        codes
+    }
 }
 
 #[inline(always)]
 fn encode_16<S: Small>(rounding: Rounding, x: &[f32], out: &mut [u8]) -> usize {
     let (blocks, rest) = x.as_chunks::<BLOCK>();
     let (out_blocks, out_rest) = out.as_chunks_mut::<{ 2 * BLOCK }>();
-    let mut saturated = 0;
-    for (i, (x, out)) in blocks.iter().zip(out_blocks).enumerate() {
-        let (codes, too_large) = codes::<S>(rounding, i * BLOCK, x);
+    let mut coder = Coder::new(rounding);
+    for (x, out) in blocks.iter().zip(out_blocks) {
+        let codes = coder.codes::<S>(x);
         for (out, code) in out.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
             *out = (code as u16).to_le_bytes();
         }
-        saturated += too_large;
     }
     if !rest.is_empty() {
-        let (codes, too_large) = codes::<S>(rounding, blocks.len() * BLOCK, &padded(rest));
+        let codes = coder.codes::<S>(&padded(rest));
         for (out, code) in out_rest.as_chunks_mut::<2>().0.iter_mut().zip(codes) {
             *out = (code as u16).to_le_bytes();
         }
-        saturated += too_large;
     }
-    saturated
+    coder.saturated
 }
 
 fn padded(rest: &[f32]) -> [f32; BLOCK] {
@@ -107,21 +130,18 @@ fn encode_8<S: Small>(rounding: Rounding, x: &[f32], out: &mut [u8]) -> usize {
     let (scales, codes_out) = out.split_at_mut(x.len().div_ceil(BLOCK));
     let (blocks, rest) = x.as_chunks::<BLOCK>();
     let (out_blocks, out_rest) = codes_out.as_chunks_mut::<BLOCK>();
-    let mut saturated = 0;
-    for (i, ((x, out), scale)) in blocks.iter().zip(out_blocks).zip(&mut *scales).enumerate() {
+    let mut coder = Coder::new(rounding);
+    for ((x, out), scale) in blocks.iter().zip(out_blocks).zip(&mut *scales) {
         *scale = scale_of::<S>(x);
-        let (codes, too_large) = codes::<S>(rounding, i * BLOCK, &scaled(x, *scale));
-        *out = codes.map(|code| code as u8);
-        saturated += too_large;
+        *out = coder.codes::<S>(&scaled(x, *scale)).map(|code| code as u8);
     }
     if let (false, Some(scale)) = (rest.is_empty(), scales.last_mut()) {
         let x = padded(rest);
         *scale = scale_of::<S>(&x);
-        let (codes, too_large) = codes::<S>(rounding, blocks.len() * BLOCK, &scaled(&x, *scale));
-        out_rest.copy_from_slice(&codes.map(|code| code as u8)[..rest.len()]);
-        saturated += too_large;
+        let codes = coder.codes::<S>(&scaled(&x, *scale)).map(|code| code as u8);
+        out_rest.copy_from_slice(&codes[..rest.len()]);
     }
-    saturated
+    coder.saturated
 }
 
 /// The scale of a block, as an exponent with bias 127: the smallest, but not below 2^-127, for
@@ -133,7 +153,14 @@ fn scale_of<S: Small>(x: &[f32; BLOCK]) -> u8 {
         let magnitude = x.to_bits() & 0x7fff_ffff;
         select_unpredictable(magnitude < 0x7f80_0000, magnitude, 0)
     };
-    let largest = x.iter().fold(0, |largest, x| finite(x).max(largest));
+    // Lanes side by side, for the compiler to make vectors of.
+    let mut lanes = [0; 8];
+    for x in x.as_chunks::<8>().0 {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = finite(x).max(*lane);
+        }
+    }
+    let largest = lanes.into_iter().fold(0, u32::max);
     // The exponent of the largest number: its field less the bias.
     let highest = (S::MAX >> S::MANTISSA) - (127 - S::REBIAS);
     // One more where the mantissa is above 1.75.

@@ -1,4 +1,5 @@
-//! The cipher by AVX2, eight counters at a time.
+//! The cipher by AVX2, twice eight counters at a time: one chain of rounds waits for its products
+//! while the other goes on.
 
 use std::arch::x86_64::*;
 
@@ -6,8 +7,13 @@ use super::Philox;
 use super::scalar::{M, ROUNDS, W};
 use crate::level::Avx2;
 
-/// Words per step: eight counters of four.
-const STEP: usize = 32;
+/// Counters of a vector, and words they give.
+const LANES: usize = 8;
+const WORDS: usize = 4 * LANES;
+/// Vectors per step.
+const CHAINS: usize = 2;
+/// Words per step.
+const STEP: usize = CHAINS * WORDS;
 
 /// Fills whole steps from the start of `out`, whose first word belongs to `counter`; the number
 /// of words filled.
@@ -20,36 +26,50 @@ pub(super) fn fill(_: Avx2, philox: Philox, counter: u64, out: &mut [u32]) -> us
 fn fill_avx2(philox: Philox, counter: u64, out: &mut [u32]) -> usize {
     let (steps, _) = out.as_chunks_mut::<STEP>();
     let filled = steps.len() * STEP;
-    for (step, counter) in steps.iter_mut().zip((counter..).step_by(8)) {
-        eight(philox, counter, step);
+    for (step, counter) in steps.iter_mut().zip((counter..).step_by(CHAINS * LANES)) {
+        rounds(philox, counter, step);
     }
     filled
 }
 
-/// The words of eight counters from `counter` on, in the order of the elements.
+/// The words of the counters from `counter` on, in the order of the elements.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn eight(philox: Philox, counter: u64, out: &mut [u32; STEP]) {
+fn rounds(philox: Philox, counter: u64, out: &mut [u32; STEP]) {
     let low = |wide: u64| wide as u32;
     let high = |wide: u64| (wide >> 32) as u32;
-    let each: [u64; 8] = std::array::from_fn(|i| counter.wrapping_add(i as u64));
-    let mut c = [
-        loaded(&each.map(low)),
-        loaded(&each.map(high)),
-        _mm256_set1_epi32(low(philox.stream).cast_signed()),
-        _mm256_set1_epi32(high(philox.stream).cast_signed()),
-    ];
+    let mut chains = [[_mm256_setzero_si256(); 4]; CHAINS];
+    for (i, chain) in chains.iter_mut().enumerate() {
+        let first = counter.wrapping_add((i * LANES) as u64);
+        let each: [u64; LANES] = std::array::from_fn(|lane| first.wrapping_add(lane as u64));
+        *chain = [
+            loaded(&each.map(low)),
+            loaded(&each.map(high)),
+            _mm256_set1_epi32(low(philox.stream).cast_signed()),
+            _mm256_set1_epi32(high(philox.stream).cast_signed()),
+        ];
+    }
     let mut key = [low(philox.seed), high(philox.seed)];
     for _ in 0..ROUNDS {
-        let (high0, low0) = product(c[0], M[0]);
-        let (high1, low1) = product(c[2], M[1]);
-        let key_of = |k: u32| _mm256_set1_epi32(k.cast_signed());
-        let first = _mm256_xor_si256(_mm256_xor_si256(high1, c[1]), key_of(key[0]));
-        let third = _mm256_xor_si256(_mm256_xor_si256(high0, c[3]), key_of(key[1]));
-        c = [first, low1, third, low0];
+        let keys = key.map(|key| _mm256_set1_epi32(key.cast_signed()));
+        for c in &mut chains {
+            let (high0, low0) = product(c[0], M[0]);
+            let (high1, low1) = product(c[2], M[1]);
+            let first = _mm256_xor_si256(_mm256_xor_si256(high1, c[1]), keys[0]);
+            let third = _mm256_xor_si256(_mm256_xor_si256(high0, c[3]), keys[1]);
+            *c = [first, low1, third, low0];
+        }
         key = [key[0].wrapping_add(W[0]), key[1].wrapping_add(W[1])];
     }
-    // Counter by counter instead of word by word: a transposition of 4 x 8.
+    for (chain, words) in chains.into_iter().zip(out.as_chunks_mut::<WORDS>().0) {
+        in_order(chain, words);
+    }
+}
+
+/// Writes counter by counter what is there word by word: a transposition of 4 x 8.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(c: [__m256i; 4], out: &mut [u32; WORDS]) {
     let (a, b) = (_mm256_unpacklo_epi32(c[0], c[1]), _mm256_unpackhi_epi32(c[0], c[1]));
     let (d, e) = (_mm256_unpacklo_epi32(c[2], c[3]), _mm256_unpackhi_epi32(c[2], c[3]));
     let (r0, r1) = (_mm256_unpacklo_epi64(a, d), _mm256_unpackhi_epi64(a, d));
