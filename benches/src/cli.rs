@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use syncline::communicator::TransportChoice;
 
+use crate::codec::CodecArgs;
 use crate::compare::CompareArgs;
 use crate::lab::rate::Links;
 use crate::operation::Operation;
@@ -35,6 +36,7 @@ Examples:
   collbench run all_gather --ranks 2 --transport tcp --dtype bf16 --json result.json
   collbench compare all_reduce --peers openmpi,mpich     against other libraries, in one run
   collbench lab --hosts 4 --ranks-per-host 2 --rate 1gbit -- run all_reduce -b 16M -e 16M
+  collbench codec gradients.npy --codec bounded:rms=0.01 block8 lossless
   collbench explain all_reduce --ranks 8 --size 16M
   collbench doctor dumps/                            what a failed or hanging job waits for
   collbench launch --ranks 4 -- ./my-program --its-option
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Compare(Box<CompareArgs>),
     /// Time one way of using the library against another: coalesced, bf16, overlap
     Trial(TrialArgs),
+    /// Measure codecs on tensors: ratio, error, and speed on one core
+    Codec(CodecArgs),
     /// Print which algorithm, transport and chunk size a call will use, and why
     Explain(ExplainArgs),
     /// Read the flight dumps of all ranks and say who waits for whom, and what went wrong

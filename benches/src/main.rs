@@ -8,6 +8,7 @@
 
 mod buffer;
 mod cli;
+mod codec;
 mod compare;
 mod doctor;
 mod event;
@@ -68,6 +69,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Some(Command::Run(args)) => run::run(args, cli.verbose),
         Some(Command::Compare(args)) => compare::compare(args),
         Some(Command::Trial(args)) => trial::trial(args),
+        Some(Command::Codec(args)) => codec::codec(args),
         Some(Command::Launch(args)) => {
             launch::launch(&args.program, args.ranks, &launch::Placement::default())
         }

@@ -1,6 +1,8 @@
 //! Entry points for fuzzers: one function per decoder. A function takes any bytes and must return;
 //! it panics when the decoder does, or when what it promises does not hold. For nobody else.
 
+mod tensors;
+
 use crate::bounded::{self, Finish, Step};
 use crate::cast::{self, Rounding};
 use crate::descriptor::{CastFormat, Codec};
@@ -9,8 +11,17 @@ use crate::descriptor::{CastFormat, Codec};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of this crate's.
-pub const TARGETS: &[Target] =
-    &[("codec_bounded", bounded), ("codec_cast", cast), ("codec_descriptor", descriptor)];
+pub const TARGETS: &[Target] = &[
+    ("codec_bounded", bounded),
+    ("codec_cast", cast),
+    ("codec_descriptor", descriptor),
+    ("codec_lossless", tensors::lossless),
+    ("codec_block", tensors::block),
+    ("codec_filter", tensors::filter),
+    ("codec_sparse", tensors::sparse),
+    ("codec_feedback", tensors::feedback),
+    ("codec_frame", tensors::frame),
+];
 
 /// The first bytes choose the number of elements and what is averaged; the rest is a chunk. What
 /// is accepted can be added, and gives what the result says.

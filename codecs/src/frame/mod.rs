@@ -31,6 +31,7 @@ use crate::error::{DecodeError, DescriptorError, EncodeError, corrupt, truncated
 use crate::filter::FilterSr;
 use crate::lossless::Lossless;
 use crate::sparse::Sparse;
+use crate::statistics::Statistics;
 
 pub use header::{Info, info};
 
@@ -259,19 +260,17 @@ impl Frames {
     }
 }
 
-/// The codec with a bound that is relative to nothing.
-fn resolved(codec: Codec, data: Elements<'_>) -> Result<Codec, DescriptorError> {
+/// The codec with its bound, if it has one, in the unit of the data.
+///
+/// # Errors
+/// A parameter is out of range, which none is that was parsed.
+pub fn resolved(codec: Codec, data: Elements<'_>) -> Result<Codec, DescriptorError> {
     let Elements::F32(data) = data else { return Ok(codec) };
-    let unit = |bound: Bound| {
-        let finite = || data.iter().filter(|x| x.is_finite()).map(|x| f64::from(x.abs()));
-        match bound.mode() {
-            BoundMode::Abs => 1.0,
-            BoundMode::Max => finite().fold(0.0, f64::max),
-            BoundMode::Rms => {
-                let squares: f64 = finite().map(|x| x * x).sum();
-                (squares / finite().count().max(1) as f64).sqrt()
-            }
-        }
+    // One pass over the data, if any.
+    let unit = |bound: Bound| match bound.mode() {
+        BoundMode::Abs => 1.0,
+        BoundMode::Rms => Statistics::of(data).rms(),
+        BoundMode::Max => Statistics::of(data).max.into(),
     };
     // Nothing finer or coarser makes sense for f32; so do zeros, whose largest magnitude is zero.
     let within = |value: f64| value.clamp(f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX) / 4.0);
