@@ -92,8 +92,6 @@ impl Planes<'_> {
 
     /// The integers.
     fn codes(self) -> [i32; BLOCK] {
-        let words = self.words();
-        let code = |i: usize| words.iter().rev().fold(0, |code, word| code << 1 | (word >> i & 1));
-        std::array::from_fn(|i| code(i).cast_signed())
+        scalar::unpack(&self.words(), self.0.len() as u32 / 4)
     }
 }
