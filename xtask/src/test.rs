@@ -45,6 +45,16 @@ pub(crate) fn run(root: &Path, install: bool) -> Result<(), String> {
     step("tests", || {
         tally(cargo(root).args(["test", "--workspace", "--no-fail-fast"]), &mut totals)
     })?;
+    // Criterion runs every benchmark once: they work, whatever they would measure here.
+    step("benchmarks", || {
+        tools::run(cargo(root).args([
+            "test",
+            "--quiet",
+            "--package",
+            "syncline-micro",
+            "--benches",
+        ]))
+    })?;
     step("loom", || {
         tally(
             cargo(root)

@@ -52,6 +52,12 @@ pub(super) struct Planner {
 /// Segments that only let levels overlap are not made shorter, or more, than this.
 const SEGMENT_BYTES_MIN: usize = 128 << 10;
 const SEGMENTS_MAX: usize = 64;
+/// Segments that let a reduced result be spread before it leaves the cache are this long, and at
+/// most this many, lest the schedule takes long to build. Scratch exists for one that is
+/// reduced, one that is spread, and one that a slower rank is not done with.
+const CACHED_SEGMENT_BYTES: usize = 512 << 10;
+const CACHED_SEGMENTS_MAX: usize = 4096;
+const CACHED_WINDOW: u32 = 3;
 /// A schedule is not cut into more segments than this so that its scratch memory fits: it would
 /// take longer to build than anybody waits.
 const SEGMENTS_NEEDED_MAX: u32 = 1 << 16;
@@ -171,12 +177,36 @@ impl Planner {
             .iter()
             .map(|&(index, segments, _)| self.candidate(index, &shapes[0], segments))
             .collect();
-        let Some(decision) = choose(&candidates, &self.work(request), &self.constants) else {
+        let Some(mut decision) = choose(&candidates, &self.work(request), &self.constants) else {
             return Err(self.unserved(request, !able.is_empty()));
         };
         let (index, segments, window) = cut[decision.winner.index];
         let algorithm = self.algorithms[index].clone();
+        let (segments, window) = match self.cached_segments(request, &algorithm, &shapes[0]) {
+            cached if cached > segments => {
+                decision
+                    .reason
+                    .push_str("; in segments that are still in the cache when they are spread");
+                (cached, CACHED_WINDOW)
+            }
+            _ => (segments, window),
+        };
         Ok(Choice { algorithm, segments, window, decision })
+    }
+
+    /// Segments so short that what a rank has reduced is still in its cache when it is spread,
+    /// which the model knows nothing of; 1 where that does not matter. Over a network it does
+    /// not, and ranks that share cores do not find their caches as they left them.
+    fn cached_segments(&self, request: &Request, algorithm: &AlgorithmRef, shape: &Shape) -> u32 {
+        let inside = self.topology.hosts().len() <= 1 && !self.tcp_only;
+        let pays = inside && self.ranks <= self.cpus_per_host;
+        match agreed_bytes(request, self.ranks) {
+            Some(bytes) if pays && algorithm.reducing_rounds(shape) > 0 => {
+                let segments = (bytes / CACHED_SEGMENT_BYTES).clamp(1, CACHED_SEGMENTS_MAX);
+                u32::try_from(segments).unwrap_or(1)
+            }
+            _ => 1,
+        }
     }
 
     fn unserved(&self, request: &Request, is_too_large: bool) -> Error {

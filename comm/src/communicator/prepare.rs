@@ -10,7 +10,7 @@ use crate::engine::{
 };
 use crate::error::{Rank, Result};
 use crate::reduce::ReduceOp;
-use crate::schedule::{Algorithm, Collective, Shape, pipelined};
+use crate::schedule::{Algorithm, Collective, Shape, in_two_stages, pipelined};
 use crate::transport::Lane;
 
 /// A call, and how it is to be served.
@@ -49,9 +49,10 @@ pub(crate) fn prepare(recipe: &Recipe<'_>) -> Result<Prepared> {
     let placement = placement(request, in_place);
     let shape = shape(request, placement != Placement::Separate, ranks, recipe.reproducible);
     let schedule = recipe.algorithm.build(&shape, me);
-    let schedule = match recipe.segments {
-        1 => schedule,
-        segments => pipelined(&schedule, segments, recipe.window),
+    let schedule = match (recipe.segments, recipe.algorithm.reducing_rounds(&shape)) {
+        (1, _) => schedule,
+        (segments, 0) => pipelined(&schedule, segments, recipe.window),
+        (segments, rounds) => pipelined(&in_two_stages(schedule, rounds), segments, recipe.window),
     };
     let program = Program::compile(&Compile {
         schedule: &schedule,

@@ -6,6 +6,8 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use half::bf16;
+
 use super::*;
 use crate::reduce::{DType, ReduceOp};
 use crate::rendezvous::{Address, Dial, Hello, Purpose};
@@ -241,5 +243,34 @@ fn counts_that_no_address_space_holds_are_refused_before_anything_is_sent() {
         let error = comm.run(&request, Some(&[0; 8]), &mut [0; 8]).unwrap_err().to_string();
         assert!(error.contains("address space"), "{error}");
         check(comm);
+    });
+}
+
+/// Beyond the caches a sum goes in segments, where each rank has a core.
+#[test]
+fn a_large_sum_stays_in_the_cache_between_reducing_and_spreading() {
+    const ELEMENTS: usize = 3 << 20;
+    play(2, TransportChoice::Shm, |comm| {
+        let request = Request::new(Collective::AllReduce, DType::F32, ELEMENTS);
+        let plan = comm.explain(&request).unwrap();
+        if thread::available_parallelism().is_ok_and(|cores| cores.get() >= 2) {
+            assert_eq!(plan.segments, 24, "{plan}");
+            assert!(plan.reason.contains("still in the cache"), "{plan}");
+        }
+        for dtype_is_narrow in [false, true] {
+            // Values that tell places and ranks apart, and whose sums are exact.
+            let value = |i: usize| (i % 61) as f32 + comm.rank() as f32;
+            let sum = |i: usize| 2.0 * (i % 61) as f32 + 1.0;
+            if dtype_is_narrow {
+                let mut data: Vec<bf16> = (0..ELEMENTS).map(|i| bf16::from_f32(value(i))).collect();
+                comm.all_reduce(&mut data, ReduceOp::Sum).unwrap();
+                assert!((0..ELEMENTS).all(|i| data[i].to_f32() == sum(i)));
+            } else {
+                let input: Vec<f32> = (0..ELEMENTS).map(value).collect();
+                let mut output = vec![0.0; ELEMENTS];
+                comm.all_reduce_into(&input, &mut output, ReduceOp::Sum).unwrap();
+                assert!((0..ELEMENTS).all(|i| output[i] == sum(i)));
+            }
+        }
     });
 }

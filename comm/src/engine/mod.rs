@@ -18,6 +18,9 @@ mod express;
 mod failure;
 #[cfg(all(test, syncline_loom))]
 mod model;
+#[cfg(any(test, feature = "bench"))]
+#[doc(hidden)]
+pub mod pair;
 pub(crate) mod primitive;
 mod program;
 mod progress;

@@ -10,8 +10,9 @@ mod socket;
 mod span;
 mod spares;
 mod stream;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "bench", feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use arena::{Arena, Lease};
 pub(crate) use inherited::duplicate_inherited;

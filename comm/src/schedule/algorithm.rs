@@ -14,6 +14,13 @@ pub trait Algorithm: Send + Sync {
     /// The program of `rank`, in one segment. Only called when it serves `shape`.
     fn build(&self, shape: &Shape, rank: Rank) -> Schedule;
 
+    /// How many rounds reduce, where others follow that only spread the results, and it is the
+    /// same on all ranks: then one segment can be spread while the next one is reduced. 0 where it
+    /// is not so.
+    fn reducing_rounds(&self, _shape: &Shape) -> u32 {
+        0
+    }
+
     /// Whether it serves only blocks of one size, as the `_v` forms do not have.
     fn needs_uniform_sizes(&self) -> bool {
         false

@@ -19,4 +19,4 @@ pub use algorithms::ALGORITHMS;
 pub use ir::{
     Block, Buf, Collective, Cost, LevelCost, Round, Schedule, Shape, Slice, Slot, Space, Step,
 };
-pub use pipeline::pipelined;
+pub use pipeline::{in_two_stages, pipelined};

@@ -40,6 +40,17 @@ pub fn pipelined(schedule: &Schedule, segments: u32, window: u32) -> Schedule {
     Schedule { segments, window, rounds, ..head(schedule) }
 }
 
+/// `schedule`, which must be in one stage, in two: the second begins after its first `rounds`
+/// rounds. All ranks must list the messages of either stage in it.
+#[must_use]
+pub fn in_two_stages(mut schedule: Schedule, rounds: u32) -> Schedule {
+    assert!(schedule.rounds.iter().all(|round| round.stage == 0), "it has stages already");
+    for round in schedule.rounds.iter_mut().skip(rounds as usize) {
+        round.stage = 1;
+    }
+    schedule
+}
+
 /// All but the rounds.
 fn head(schedule: &Schedule) -> Schedule {
     Schedule {
@@ -129,6 +140,34 @@ mod tests {
             }
         }
         assert!(proved > 0, "no algorithm to pipeline");
+    }
+
+    /// Where a schedule says that it may be cut into two stages, it may.
+    #[test]
+    fn reducing_and_spreading_overlap() {
+        let mut proved = 0;
+        for (algorithm, ranks) in ALGORITHMS.iter().flat_map(|a| (2..10).map(move |p| (a, p))) {
+            for in_place in [false, true] {
+                let shape = shape(Collective::AllReduce, ranks, in_place);
+                let shape = Shape { root: 0, ..shape };
+                if !algorithm.serves(&shape) || algorithm.reducing_rounds(&shape) == 0 {
+                    continue;
+                }
+                let staged = |rank| {
+                    let schedule = algorithm.build(&shape, rank);
+                    let rounds = algorithm.reducing_rounds(&shape);
+                    assert!(schedule.rounds.len() > rounds as usize, "rank {rank}");
+                    in_two_stages(schedule, rounds)
+                };
+                for (segments, window) in [(2, 1), (4, 3), (7, 2)] {
+                    let all = (0..ranks).map(|rank| pipelined(&staged(rank), segments, window));
+                    check(&shape, &all.collect::<Vec<_>>(), &Options::default())
+                        .unwrap_or_else(|e| panic!("{} {shape:?}: {e}", algorithm.name()));
+                    proved += 1;
+                }
+            }
+        }
+        assert!(proved > 0, "no algorithm is in two stages");
     }
 
     /// A ring cut into stages by hand: more stages than window, as many, and fewer.

@@ -50,6 +50,14 @@ impl Algorithm for CirculantAllReduce {
         c.build()
     }
 
+    fn reducing_rounds(&self, shape: &Shape) -> u32 {
+        match log2_ceil(shape.ranks) {
+            0 => 0,
+            // And one that finishes the own block.
+            rounds => rounds + 1,
+        }
+    }
+
     fn cost(&self, shape: &Shape) -> Cost {
         let p = u64::from(shape.ranks);
         let rounds = u64::from(log2_ceil(shape.ranks));
