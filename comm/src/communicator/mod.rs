@@ -48,7 +48,8 @@ pub use crate::rendezvous::{
 use crate::collective::{self, Counts, InPlace, Request};
 use crate::control::{Control, Fate};
 use crate::engine::{
-    Buffers, Engine, EngineCell, EngineConfig, MonotonicClock, Patience, wait_until_readable,
+    Buffers, Courtesy, Engine, EngineCell, EngineConfig, MonotonicClock, Patience,
+    wait_until_readable,
 };
 use crate::error::{Error, Peer, Rank, Result};
 use crate::memory::{Loan, Spares, process_generation};
@@ -153,6 +154,7 @@ struct Inner {
     shrinks: AtomicU64,
     clock: MonotonicClock,
     oversubscribed: bool,
+    courtesy: Courtesy,
     /// The process that made it: its generation and its id.
     maker: (u64, u32),
 }
@@ -296,6 +298,7 @@ impl Communicator {
                 me,
                 hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
                 oversubscribed: place::oversubscribed(&members, me),
+                courtesy: Courtesy::default(),
                 options,
                 cell,
                 planner,
@@ -416,6 +419,7 @@ impl Inner {
         Patience {
             stall_max: Some(self.options.timeout),
             oversubscribed: self.oversubscribed,
+            courtesy: Some(&self.courtesy),
             ..Patience::endless(&self.clock)
         }
     }

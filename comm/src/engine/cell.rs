@@ -170,7 +170,8 @@ impl EngineCell {
             None => self.enter(meta, &self.patience(patience))?,
         };
         // With more ranks than cores, whoever waits gives up its core at once.
-        let idle_max = if patience.oversubscribed { 0 } else { IDLE_MAX };
+        let yields = patience.oversubscribed || held.engine().yields;
+        let idle_max = if yields { 0 } else { IDLE_MAX };
         let started = held.engine_mut().submit_and_walk(program, buffers, meta, idle_max)?;
         match started {
             None => Ok(()),

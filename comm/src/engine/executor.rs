@@ -106,6 +106,8 @@ pub struct TaskId {
 pub struct Engine {
     names: Names,
     pub(super) wires: Wires,
+    /// Who waits offers its core to others between two polls; see [`Transport::asks_kernel`].
+    pub(super) yields: bool,
     /// The one running task, while its steps are walked straight through.
     pub(super) express: Option<Express>,
     arena: Arena,
@@ -153,6 +155,8 @@ impl Engine {
             return Err(invalid("engine", reason.to_owned()));
         };
         *route = own;
+        let polls_kernel = transports.iter().all(|transport| transport.asks_kernel());
+        let yields = polls_kernel && !transports.is_empty();
         transports.push(Box::new(SelfLoop::new(rank)));
         if routes.iter().any(|&route| route > own) {
             return Err(invalid(
@@ -163,6 +167,7 @@ impl Engine {
         Ok(Self {
             names: Names { me: rank, peers },
             wires: Wires::new(transports, &routes),
+            yields,
             express: None,
             arena: Arena::new(config.staging_bytes_max),
             tasks: Vec::new(),

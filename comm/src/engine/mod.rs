@@ -45,6 +45,6 @@ pub use failure::{Judge, Trouble, TroubleKind};
 pub use program::{Compile, Lengths, Placement, Program, Sizes};
 pub use recorder::{Entered, OpKey, OpRecord, OpReport, OpState, Snapshot, Transfer, Unfinished};
 pub use wait::{
-    Clock, MonotonicClock, Outcome, Patience, PollFds, Polled, Source, WakeOn, wait, wait_fds,
-    wait_fds_until, wait_until_readable,
+    Clock, Courtesy, MonotonicClock, Outcome, Patience, PollFds, Polled, Source, WakeOn, wait,
+    wait_fds, wait_fds_until, wait_until_readable,
 };

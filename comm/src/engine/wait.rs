@@ -6,7 +6,7 @@
 //! comes.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,6 +35,37 @@ const YIELDS: u32 = if cfg!(syncline_loom) { 3 } else { 10 };
 /// The same where that took less than [`SPIN_MAX`]: nobody here has much work, and whoever is waited
 /// for runs on another core.
 const YIELDS_MAX: u32 = if cfg!(syncline_loom) { 3 } else { 64 };
+
+/// Whoever takes longer to give the core back did not want it for a message that is waited for here:
+/// a process that computes, which the scheduler gives a whole slice at once.
+const YIELD_TIME_MAX: Duration = Duration::from_micros(500);
+/// How long the core is not offered after that: schedulers put who has yielded behind who computes.
+const OFFENCE: Duration = Duration::from_millis(100);
+
+/// Whether those that wait on a core of their own offer it to others before they sleep. For all
+/// waits that meet the same neighbours.
+#[derive(Debug, Default)]
+pub struct Courtesy {
+    /// Nanoseconds of the clock until which they do not.
+    offended_until: AtomicU64,
+}
+
+impl Courtesy {
+    /// Offers the core; `false` when it was not offered.
+    pub(super) fn offer(&self, clock: &dyn Clock) -> bool {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let before = clock.now();
+        if nanoseconds(before) < self.offended_until.load(Ordering::Relaxed) {
+            return false;
+        }
+        primitive::yield_now();
+        let now = clock.now();
+        if now.saturating_sub(before) > YIELD_TIME_MAX {
+            self.offended_until.store(nanoseconds(now + OFFENCE), Ordering::Relaxed);
+        }
+        true
+    }
+}
 
 /// Time, for deadlines. Real, or virtual in simulations.
 pub trait Clock: Send + Sync {
@@ -89,6 +120,8 @@ pub struct Patience<'a> {
     pub sleep_max: Duration,
     /// The host runs more ranks than it has cores: do not spin.
     pub oversubscribed: bool,
+    /// Whether to offer a core of its own to others while it waits; always, without one.
+    pub courtesy: Option<&'a Courtesy>,
 }
 
 impl std::fmt::Debug for Patience<'_> {
@@ -111,6 +144,18 @@ impl<'a> Patience<'a> {
             abort: None,
             sleep_max: SLEEP_MAX,
             oversubscribed: false,
+            courtesy: None,
+        }
+    }
+
+    /// Offers the core to others; `false` when it was not offered.
+    fn offer(&self) -> bool {
+        match self.courtesy {
+            Some(courtesy) => courtesy.offer(self.clock),
+            None => {
+                primitive::yield_now();
+                true
+            }
         }
     }
 }
@@ -167,6 +212,11 @@ pub enum WakeOn<'a> {
 pub trait Source {
     /// Does what can be done now.
     fn poll(&mut self) -> Polled;
+
+    /// Whether to offer the core to others between two polls even where every rank has its own.
+    fn yields(&self) -> bool {
+        false
+    }
 
     /// From here on, anything that makes `poll` find work also ends a sleep on [`Self::wake_on`].
     fn arm(&mut self) {}
@@ -267,7 +317,9 @@ fn rest<S: Source + ?Sized>(
         return Ok(None);
     }
     if !oversubscribed && !idle_polls.is_multiple_of(POLLS_PER_LOOK) {
-        std::hint::spin_loop();
+        if !source.yields() || !watch.patience.offer() {
+            std::hint::spin_loop();
+        }
         return Ok(None);
     }
     let now = watch.look()?;

@@ -94,6 +94,11 @@ impl<'a> Driving<'a> {
 
 impl Source for Driving<'_> {
     #[inline]
+    fn yields(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.engine().yields)
+    }
+
+    #[inline]
     fn poll(&mut self) -> Polled {
         if self.held.is_some() {
             if self.cell.is_wanted() {

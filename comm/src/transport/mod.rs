@@ -167,6 +167,13 @@ pub trait Transport: Send {
     /// Ends what `arm` announced.
     fn disarm(&mut self);
 
+    /// Whether to look for something that has come takes a system call. Who waits then offers its
+    /// core to others between two looks, who may be the ones it waits for: beside the system call
+    /// that costs little.
+    fn asks_kernel(&self) -> bool {
+        false
+    }
+
     /// The word to wait on with [`Sleep::Futex`], and the value it holds while nothing has
     /// happened since `arm`; `None` when this transport cannot be waited for that way. Other
     /// processes wake it: wait without `FUTEX_PRIVATE_FLAG`.

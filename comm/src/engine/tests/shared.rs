@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::{
-    Buffers, Clock, EngineCell, MonotonicClock, Outcome, Patience, PollFds, Polled, Program,
-    Source, WakeOn, wait,
+    Buffers, Clock, Courtesy, EngineCell, MonotonicClock, Outcome, Patience, PollFds, Polled,
+    Program, Source, WakeOn, wait,
 };
 use super::{Pipes, engines, meta, shared};
 use crate::error::{Error, Rank};
@@ -222,6 +222,30 @@ fn a_long_wait_hardly_polls() {
         let polls_max = if oversubscribed { 400 } else { 1024 + 101 * 65 };
         assert!(never.polls <= polls_max, "{} polls", never.polls);
         assert_eq!(clock.now(), Duration::from_secs(5), "slept past the deadline");
+    }
+}
+
+/// Every look takes as long as it says.
+struct Steps {
+    now: std::sync::atomic::AtomicU64,
+    step_us: u64,
+}
+
+impl Clock for Steps {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.now.fetch_add(self.step_us, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn whoever_keeps_the_core_is_not_offered_it_for_a_while() {
+    for (step_us, offended) in [(400, false), (600, true)] {
+        let clock = Steps { now: 0.into(), step_us };
+        let courtesy = Courtesy::default();
+        assert!(courtesy.offer(&clock), "nobody is known to be rude");
+        assert_eq!(courtesy.offer(&clock), !offended, "{step_us} us");
+        clock.now.fetch_add(100_000, Ordering::Relaxed);
+        assert!(courtesy.offer(&clock), "for ever");
     }
 }
 

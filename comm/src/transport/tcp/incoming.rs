@@ -31,7 +31,8 @@ pub(super) struct Incoming {
     frame: Option<FrameHeader>,
     /// Payload bytes of `frame` that are not consumed.
     left: usize,
-    /// A read might find something: set by events, cleared when one found the socket drained.
+    /// A read might find something: set by events and by who looks without one, cleared when one
+    /// found the socket drained.
     readable: bool,
     /// The other end has hung up; reads go on until they find the end of the stream.
     hung_up: bool,
@@ -71,7 +72,7 @@ impl Incoming {
 
     /// Takes note of an event on the socket.
     pub(super) fn notice(&mut self, hung_up: bool) {
-        self.readable = true;
+        self.readable = self.dry.is_none();
         self.hung_up |= hung_up;
     }
 
@@ -106,7 +107,7 @@ impl Incoming {
     }
 
     /// Whether `fill` might find something.
-    fn may_fill(&self) -> bool {
+    pub(super) fn may_fill(&self) -> bool {
         self.readable || self.has_record()
     }
 

@@ -5,7 +5,8 @@
 //! a peer it has no connection with opens one, so as to be woken if that peer is gone.
 //!
 //! Readiness comes from one edge-triggered epoll instance (epoll(7)) per transport: pipes keep
-//! what it told them, and one system call per round of polling asks about all of them.
+//! what it told them, and one system call per round of polling asks about all of them. Where a small
+//! frame is waited for from few peers only, their pipes are read without asking first.
 //!
 //! Where the job's connections are encrypted, what goes through them is cut into records
 //! (`sealing.rs`); the stream inside is the same.
@@ -55,6 +56,9 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 const BULK_PEEK_BYTES: usize = 4 << 10;
 /// Pipes to and from one peer at most, one per lane; each takes a descriptor.
 const PIPES_PER_PEER: u64 = 6;
+/// Up to so many pipes that small frames are awaited on are read without asking whether there is
+/// anything; above that, one poll that asks about all of them costs less.
+const TRIED_MAX: u32 = 2;
 /// Calls of `progress` between two polls that nothing else caused.
 const POLL_INTERVAL: u32 = 16;
 /// Calls of `progress` between two looks at the clock.
@@ -109,6 +113,10 @@ pub struct TcpTransport {
     /// Poll at the next `progress`: a sleep has ended.
     poll_due: bool,
     progress_calls: u32,
+    /// Pipes whose next small frame was asked for in vain since the last call of `progress`, and between
+    /// that and the one before.
+    silent: u32,
+    silent_before: u32,
     chores_at: Instant,
     /// Peers that somebody waits for without any connection to them.
     awaited: Vec<u32>,
@@ -152,6 +160,8 @@ impl TcpTransport {
             armed: false,
             poll_due: true,
             progress_calls: 0,
+            silent: 0,
+            silent_before: 0,
             chores_at: Instant::now(),
             awaited: Vec::new(),
             faults: VecDeque::new(),
@@ -341,6 +351,22 @@ impl TcpTransport {
         }
     }
 
+    /// Whether pipes of `lane` are read without asking whether there is anything: what comes is then
+    /// found and taken by one system call. (Large messages came slower that way: many reads of
+    /// little, and each keeps the kernel from delivering meanwhile.)
+    fn tries(&self, lane: Lane) -> bool {
+        lane == Lane::Small && self.silent.max(self.silent_before) <= TRIED_MAX
+    }
+
+    /// Takes note of a pipe that was read in vain. If a sleep has just ended, it was for another
+    /// reason.
+    fn found_silent(&mut self) {
+        self.silent += 1;
+        if self.poll_due {
+            self.poll();
+        }
+    }
+
     /// The receiving end of a pipe that has a head frame.
     fn receiving(&mut self, lane: Lane, peer: Rank) -> (&mut Incoming, Rank) {
         let at = self.at(peer);
@@ -401,11 +427,15 @@ impl Transport for TcpTransport {
 
     fn head(&mut self, lane: Lane, peer: Rank) -> Result<Option<FrameHeader>, Fault> {
         let at = self.at(peer);
+        let tries = self.tries(lane);
         for _ in 0..2 {
             let polls = self.polls;
             let there = &mut self.peers[at];
             let asked = match &mut there.incoming[lane as usize] {
                 Some(incoming) => {
+                    if tries {
+                        incoming.notice(false);
+                    }
                     if let Some(header) = incoming.head() {
                         return Ok(Some(header));
                     }
@@ -416,6 +446,10 @@ impl Transport for TcpTransport {
                             End::Fault(kind) => kind,
                         };
                         return Err(Fault { peer, kind });
+                    }
+                    if tries {
+                        self.found_silent();
+                        return Ok(None);
                     }
                     &mut incoming.asked
                 }
@@ -431,10 +465,12 @@ impl Transport for TcpTransport {
             };
             if *asked != polls {
                 *asked = polls;
-                return Ok(None);
+                break;
             }
             self.poll();
         }
+        // A large message may go on elsewhere: what ended a sleep is asked at once.
+        self.silent += u32::from(lane == Lane::Small);
         Ok(None)
     }
 
@@ -477,8 +513,11 @@ impl Transport for TcpTransport {
 
     fn progress(&mut self) -> Result<(), Fault> {
         self.progress_calls = self.progress_calls.wrapping_add(1);
+        self.silent_before = std::mem::take(&mut self.silent);
         let woken = self.poll_due;
-        if woken || self.progress_calls.is_multiple_of(POLL_INTERVAL) {
+        // Who waits for few pipes looks at these first.
+        let looks = (1..=TRIED_MAX).contains(&self.silent_before);
+        if woken && !looks || self.progress_calls.is_multiple_of(POLL_INTERVAL) {
             self.poll();
         }
         let chores_due = woken || self.progress_calls.is_multiple_of(CLOCK_INTERVAL);
@@ -505,6 +544,10 @@ impl Transport for TcpTransport {
     fn disarm(&mut self) {
         self.armed = false;
         self.poll_due = true;
+    }
+
+    fn asks_kernel(&self) -> bool {
+        true
     }
 
     fn futex(&self) -> Option<(&AtomicU32, u32)> {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, getpeername, getsockname, sockopt};
 
 use super::frame::{self, HEADER_BYTES, Start};
 use super::sealing::Sealer;
@@ -195,6 +195,9 @@ impl Outgoing {
             return Noticed::Nothing;
         };
         let (fd, session) = dial.into_parts();
+        if is_within_host(fd.as_fd()) {
+            hurry(fd.as_fd());
+        }
         match keep_alive(fd.as_fd(), SILENCE_MAX) {
             Ok(()) => {
                 self.state = State::Open(fd, session.map(|keys| Box::new(Sealer::new(keys))));
@@ -313,6 +316,22 @@ impl Outgoing {
         if sent < goodbye.len() {
             listener.linger(fd, goodbye[sent..].to_vec(), GOODBYE_TIME_MAX);
         }
+    }
+}
+
+/// Whether both ends have the same address, and the connection is a loopback.
+fn is_within_host(fd: BorrowedFd<'_>) -> bool {
+    let ip = |address: SocketAddrAny| SocketAddr::try_from(address).ok().map(|a| a.ip());
+    let own = getsockname(fd).ok().and_then(ip);
+    own.is_some() && own == getpeername(fd).ok().flatten().and_then(ip)
+}
+
+/// Has a loopback carry data as fast as it can. Nothing is lost there and nobody else's traffic is
+/// met, so to probe for congestion and to pace what is sent, as BBR does, only takes time. Reno does
+/// neither; it is part of every kernel, and everybody may choose it (tcp(7)).
+fn hurry(fd: BorrowedFd<'_>) {
+    if let Err(errno) = sockopt::set_tcp_congestion(fd, "reno") {
+        tracing::debug!(%errno, "a loopback keeps the system's congestion control");
     }
 }
 

@@ -471,3 +471,106 @@ fn a_connection_that_breaks_during_the_handshake_is_opened_again() {
     }
     assert_eq!(outgoing.end().map(|kind| kind.to_string()), None);
 }
+
+/// A transport of rank 0 with a pipe from rank 1, on which a frame has come already.
+fn used_pipe(job: &[Membership]) -> (TcpTransport, TcpStream) {
+    let mut a = transport(&job[0], 0, 1);
+    let mut pipe = forged_pipe(&job[0], &mut a, 1, 0);
+    pipe.write_all(&header(0)).unwrap();
+    assert_eq!(receive(&mut a, Lane::Small, 1).unwrap(), b"");
+    (a, pipe)
+}
+
+/// Whether a sleep would end at once.
+fn wakes(a: &TcpTransport) -> bool {
+    let mut fds: Vec<_> = a
+        .poll_fds()
+        .into_iter()
+        .map(|fd| rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN))
+        .collect();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).unwrap() > 0
+}
+
+#[test]
+fn a_small_frame_is_read_without_a_poll_and_ends_no_later_sleep() {
+    let job = job(2, "127.0.0.1");
+    let (mut a, mut pipe) = used_pipe(&job);
+    a.progress().unwrap();
+    let polls = a.polls;
+    assert!(a.head(Lane::Small, 1).unwrap().is_none());
+    pipe.write_all(&[&header(3)[..], b"abc"].concat()).unwrap();
+    while a.head(Lane::Small, 1).unwrap().is_none() {}
+    assert_eq!(a.polls, polls, "the kernel was asked whether there is anything");
+    assert_eq!(bytes(a.view(Lane::Small, 1, 3).unwrap()), b"abc");
+    a.consume(Lane::Small, 1, 3).unwrap();
+    // The event was never fetched, and is of the past.
+    a.arm(Sleep::Poll);
+    assert!(a.head(Lane::Small, 1).unwrap().is_none());
+    assert!(!wakes(&a), "woken by what has been read");
+    pipe.write_all(&header(0)).unwrap();
+    while !wakes(&a) {}
+    a.disarm();
+    a.progress().unwrap();
+    assert!(a.head(Lane::Small, 1).unwrap().is_some());
+}
+
+/// What ends a sleep may be something else than the frame that is waited for.
+#[test]
+fn a_pipe_read_in_vain_after_a_sleep_has_the_kernel_asked() {
+    let job = job(2, "127.0.0.1");
+    let (mut a, _pipe) = used_pipe(&job);
+    a.progress().unwrap();
+    assert!(a.head(Lane::Small, 1).unwrap().is_none());
+    a.arm(Sleep::Poll);
+    a.disarm();
+    let polls = a.polls;
+    a.progress().unwrap();
+    assert_eq!(a.polls, polls, "the pipe comes first");
+    assert!(a.head(Lane::Small, 1).unwrap().is_none());
+    assert_eq!(a.polls, polls + 1);
+}
+
+#[test]
+fn many_silent_pipes_are_asked_about_together() {
+    let job = job(5, "127.0.0.1");
+    let mut a = transport(&job[0], 0, 1);
+    let _pipes: Vec<_> = (1..5).map(|from| forged_pipe(&job[0], &mut a, from, 0)).collect();
+    while (1..5).any(|peer| a.peers[a.at(peer)].incoming[0].is_none()) {
+        a.progress().unwrap();
+    }
+    let mut look_at = |peers: std::ops::RangeInclusive<Rank>| {
+        for _ in 0..2 {
+            a.progress().unwrap();
+            for peer in peers.clone() {
+                assert!(a.head(Lane::Small, peer).unwrap().is_none());
+            }
+        }
+        a.progress().unwrap();
+        a.tries(Lane::Small)
+    };
+    assert!(!look_at(1..=4));
+    assert!(look_at(1..=2));
+    assert!(!a.tries(Lane::Bulk), "large messages come slower that way");
+}
+
+#[test]
+fn a_pipe_that_ended_is_not_read_again() {
+    let job = job(2, "127.0.0.1");
+    let (mut a, pipe) = used_pipe(&job);
+    drop(pipe);
+    fault_of(&mut a, Lane::Small, 1);
+    let incoming = a.peers[0].incoming[0].as_mut().unwrap();
+    incoming.notice(false);
+    assert!(!incoming.may_fill(), "nothing behind the end counts");
+}
+
+#[test]
+fn a_loopback_is_neither_paced_nor_probed() {
+    let mut ends = transports(2, "127.0.0.1").into_iter();
+    let (mut a, mut b) = (ends.next().unwrap(), ends.next().unwrap());
+    deliver(&mut a, &mut b, Lane::Bulk, &[1; 100]);
+    let outgoing = a.peers[0].outgoing[Lane::Bulk as usize].as_ref().unwrap();
+    let chosen = rustix::net::sockopt::tcp_congestion(outgoing.fd().unwrap()).unwrap();
+    assert_eq!(chosen, "reno");
+}
