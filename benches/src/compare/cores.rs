@@ -45,11 +45,12 @@ impl Pair {
         let (pages, given_up) = (&pages, &given_up);
         std::thread::scope(|threads| {
             threads.spawn(move || {
-                stay_on(self.1, given_up);
-                pages.iter().all(|page| answer(page, given_up))
+                stay_on(self.1, given_up) && pages.iter().all(|page| answer(page, given_up))
             });
             let asker = threads.spawn(move || {
-                stay_on(self.0, given_up);
+                if !stay_on(self.0, given_up) {
+                    return None;
+                }
                 let end = Instant::now() + PATIENCE;
                 pages.iter().map(|page| ask(page, given_up, end)).collect::<Option<Vec<f64>>>()
             });
@@ -60,13 +61,15 @@ impl Pair {
     }
 }
 
-/// Binds the calling thread, or gives up.
-fn stay_on(processor: usize, given_up: &AtomicBool) {
+/// Binds the calling thread, or gives up for both; whether it is bound.
+fn stay_on(processor: usize, given_up: &AtomicBool) -> bool {
     let mut set = CpuSet::new();
     set.set(processor);
-    if sched_setaffinity(None, &set).is_err() {
+    let bound = sched_setaffinity(None, &set).is_ok();
+    if !bound {
         given_up.store(true, Ordering::Relaxed);
     }
+    bound
 }
 
 /// Nanoseconds of a round trip on one line, on average. `None` when it was given up.

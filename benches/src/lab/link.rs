@@ -77,7 +77,7 @@ fn send(to: SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let block = vec![0x5A; 256 * 1024];
-    while stream.write(&block).is_ok() {}
+    while through_stops(|| stream.write(&block)).is_ok() {}
     Ok(())
 }
 
@@ -88,16 +88,32 @@ fn receive(listener: &TcpListener, time: Duration) -> std::io::Result<f64> {
     let mut block = vec![0; 256 * 1024];
     let begin = Instant::now();
     while begin.elapsed() < RAMP {
-        if stream.read(&mut block)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
+        read(&mut stream, &mut block)?;
     }
     let start = Instant::now();
     let mut bytes = 0;
     while start.elapsed() < time {
-        bytes += stream.read(&mut block)?;
+        bytes += read(&mut stream, &mut block)?;
     }
     Ok(bytes as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Reads what there is, which is more than nothing.
+fn read(stream: &mut TcpStream, block: &mut [u8]) -> std::io::Result<usize> {
+    match through_stops(|| stream.read(block))? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Tries again after SIGSTOP and SIGCONT: they interrupt a call that has a time-out.
+fn through_stops<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 #[cfg(test)]
